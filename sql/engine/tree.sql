@@ -1,0 +1,95 @@
+-- Trees: attach, maintain, read, check, repair.
+
+CREATE TABLE crm_tree.tree (
+    relation      regclass PRIMARY KEY,
+    org_column    name NOT NULL,
+    id_column     name NOT NULL,
+    parent_column name NOT NULL,
+    path_column   name NOT NULL,
+    depth_column  name NOT NULL,
+    max_depth     integer NOT NULL,
+    on_delete     text NOT NULL CHECK (on_delete IN ('restrict', 'adopt', 'rootify', 'cascade')),
+    attached_at   timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE crm_tree.tree ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree.tree FROM PUBLIC;
+COMMENT ON TABLE crm_tree.tree IS 'Attached trees. Written by attach_tree() and detach_tree(). The triggers carry the same facts as arguments; check_tree() reports one that is missing.';
+SELECT pg_catalog.pg_extension_config_dump('crm_tree.tree', '');
+
+CREATE FUNCTION crm_tree._trees() RETURNS SETOF crm_tree.tree
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS 'SELECT * FROM crm_tree.tree';
+COMMENT ON FUNCTION crm_tree._trees() IS 'The attached trees. Definer: the same facts stand in pg_trigger for everybody, and the registry has no policy.';
+
+CREATE FUNCTION crm_tree._tree_lock() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_lock';
+COMMENT ON FUNCTION crm_tree._tree_lock() IS 'BEFORE STATEMENT trigger of attached trees: takes the org''s lock before any row is locked.';
+CREATE FUNCTION crm_tree._tree_place() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_place';
+COMMENT ON FUNCTION crm_tree._tree_place() IS 'BEFORE ROW trigger of attached trees: sets path and depth, keeps the key fixed.';
+CREATE FUNCTION crm_tree._tree_settle() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_settle';
+COMMENT ON FUNCTION crm_tree._tree_settle() IS 'AFTER ROW trigger of attached trees: judges the statement''s final state and rewrites the paths below what moved.';
+CREATE FUNCTION crm_tree._tree_adopt() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_adopt';
+COMMENT ON FUNCTION crm_tree._tree_adopt() IS 'AFTER DELETE trigger of trees that adopt: gives the children to the nearest ancestor left.';
+
+CREATE FUNCTION crm_tree.path_ids(path text) RETURNS text[]
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'path_ids_wrapper';
+COMMENT ON FUNCTION crm_tree.path_ids(text) IS 'The ids on a path, root first.';
+CREATE FUNCTION crm_tree.path_depth(path text) RETURNS integer
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'path_depth_wrapper';
+COMMENT ON FUNCTION crm_tree.path_depth(text) IS 'Levels below the root, 0 for a root; null for what is no path.';
+CREATE FUNCTION crm_tree.path_parent(path text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'path_parent_wrapper';
+COMMENT ON FUNCTION crm_tree.path_parent(text) IS 'The parent''s path; null for a root.';
+CREATE FUNCTION crm_tree.path_root(path text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'path_root_wrapper';
+COMMENT ON FUNCTION crm_tree.path_root(text) IS 'The root''s id.';
+CREATE FUNCTION crm_tree.path_is_within(path text, ancestor text) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'path_is_within_wrapper';
+COMMENT ON FUNCTION crm_tree.path_is_within(text, text) IS 'Is the first path the second or below it? For filters; an index serves the range path >= p AND path < subtree_end(p).';
+CREATE FUNCTION crm_tree.path_lca(a text, b text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'path_lca_wrapper';
+COMMENT ON FUNCTION crm_tree.path_lca(text, text) IS 'The path of the lowest common ancestor, a node counting as its own; null where the two share no root.';
+CREATE FUNCTION crm_tree.subtree_end(path text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'subtree_end_wrapper';
+COMMENT ON FUNCTION crm_tree.subtree_end(text) IS 'The end of a subtree''s range: path >= p AND path < subtree_end(p) is the node p and all below it, under COLLATE "C". Compute both bounds first; from a column of the join the upper one is no index condition.';
+
+CREATE FUNCTION crm_tree.attach_tree("table" regclass, id text, parent text, org text DEFAULT 'org_id',
+        path text DEFAULT 'materialized_path', depth text DEFAULT 'depth', max_depth integer DEFAULT 32,
+        on_delete text DEFAULT 'restrict', history boolean DEFAULT false) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'attach_tree_wrapper';
+COMMENT ON FUNCTION crm_tree.attach_tree(regclass, text, text, text, text, text, integer, text, boolean) IS 'Makes a table a tree: adds the path and depth columns, the key (org, id), the foreign key (org, parent) and the indexes it lacks, fills the paths, installs the triggers. on_delete is restrict, adopt, rootify or cascade. 23514 where the links are no tree. The caller owns the table; may be run again with other settings.';
+CREATE FUNCTION crm_tree.detach_tree("table" regclass) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'detach_tree_wrapper';
+COMMENT ON FUNCTION crm_tree.detach_tree(regclass) IS 'Removes the triggers of a tree. Columns, keys and indexes stay.';
+
+CREATE TYPE crm_tree.tree_node AS (id text, parent text, path text, depth integer);
+COMMENT ON TYPE crm_tree.tree_node IS 'A node of any attached tree.';
+
+CREATE FUNCTION crm_tree.subtree("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'subtree_wrapper';
+COMMENT ON FUNCTION crm_tree.subtree(regclass, text) IS 'The node and all below it, in path order (a parent before its children). Read as the caller, behind his wall; in an unbound session of every org that has the id.';
+CREATE FUNCTION crm_tree.ancestors("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'ancestors_wrapper';
+COMMENT ON FUNCTION crm_tree.ancestors(regclass, text) IS 'The nodes above a node, root first, without the node itself.';
+
+CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, id text, problem text, detail text)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';
+COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing. Empty is right. Of the bound org, or of all the caller may read.';
+CREATE FUNCTION crm_tree.repair_tree("table" regclass, org text DEFAULT NULL) RETURNS TABLE (repaired bigint, cycles bigint, orphans bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'repair_tree_wrapper';
+COMMENT ON FUNCTION crm_tree.repair_tree(regclass, text) IS 'Recomputes paths and depths from the parent links and rewrites only the rows that differ, org by org under the org''s lock. Cycles and orphans are counted, not mended: the links do not say how. Of the org given, else of the bound one, else of all. The caller owns the table.';
+CREATE FUNCTION crm_tree._tree_orgs("table" regclass) RETURNS SETOF text
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tree_orgs_wrapper';
+COMMENT ON FUNCTION crm_tree._tree_orgs(regclass) IS 'The orgs that have nodes in a tree, for jobs that go org by org. The caller owns the table.';
+CREATE FUNCTION crm_tree._is_rewriting_paths() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_rewriting_paths_wrapper';
+
+CREATE FUNCTION crm_tree.touch_updated_at() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT crm_tree._is_rewriting_paths() THEN
+        NEW.updated_at := now();
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm_tree.touch_updated_at() IS 'BEFORE UPDATE row trigger: sets updated_at, except where only path maintenance writes the row.';

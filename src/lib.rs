@@ -1,0 +1,39 @@
+//! crm_tree: a multi-tenant CRM's data model, enforced and computed inside PostgreSQL.
+//!
+//! The map. Data flows one way: bind → wall → tree → rollup, with pipeline and sharing beside the
+//! rollup; jobs run what those modules offer. Each module has one folder here, one file in
+//! `sql/engine/` (and one in `sql/crm/` where the template has a part of it), one page in `docs/`.
+//!
+//! SQL is written by hand in `sql/engine/`, so that volatility, rights and comments stand beside
+//! each function; the Rust functions it names are `#[pg_extern(sql = false)]`.
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name, version);
+
+mod catalog;
+mod crm;
+mod error;
+mod jobs;
+#[allow(unsafe_code)]
+mod pg;
+mod rollup;
+mod tenant;
+mod tree;
+
+extension_sql_file!("../sql/engine/tenant.sql", name = "tenant", bootstrap);
+extension_sql_file!("../sql/engine/tree.sql", name = "tree", requires = ["tenant"]);
+extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["tree"]);
+extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["rollup"]);
+extension_sql_file!("../sql/engine/jobs.sql", name = "jobs", requires = ["crm"]);
+
+/// Runs when the library is loaded: at server start where preloaded, else at the first call.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    pg::xact::init();
+    pg::relation::init();
+    tenant::binding::init();
+    tree::init();
+    jobs::init();
+    pg::session::reserve_prefix();
+}

@@ -1,0 +1,42 @@
+//! Heavyweight locks of our own. They show in pg_locks as advisory locks whose `objsubid` is above
+//! the 1 and 2 that users' advisory locks have, so no user's key can collide with them.
+
+use pgrx::pg_sys;
+
+/// What a lock is about; each has its own `objsubid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// A whole tree, all its orgs.
+    Tree = 0x4354,
+    /// One org of a tree.
+    TreeOrg = 0x4355,
+}
+
+/// Lock modes, weakest first. PostgreSQL's conflict table gives: `IntendWrite` meets nothing but
+/// `All`; `IntendMove` meets `Write` and `All`; `Write` meets itself not; `All` meets everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    IntendWrite = 2,
+    IntendMove = 3,
+    Write = 5,
+    All = 7,
+}
+
+fn tag(space: Space, key: u64) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        // SAFETY: reads backend state.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: (key >> 32) as u32,
+        locktag_field3: key as u32,
+        locktag_field4: space as u16,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+/// Waits for the lock and holds it to the end of the transaction.
+pub fn for_transaction(space: Space, key: u64, mode: Mode) {
+    let tag = tag(space, key);
+    // SAFETY: the tag is complete; an error (deadlock, cancel) unwinds through the guarded binding.
+    unsafe { pg_sys::LockAcquire(&tag, mode as i32, false, false) };
+}

@@ -1,0 +1,15 @@
+//! The only unsafe code: PostgreSQL's C interfaces, each behind a safe face.
+//!
+//! Every entry point into PostgreSQL that can raise goes through pgrx's guarded bindings, so a
+//! PostgreSQL error unwinds Rust frames before it reaches the server again.
+
+pub mod binding_functions;
+pub mod lock;
+pub mod relation;
+pub mod role;
+pub mod scan;
+pub mod session;
+pub mod spi;
+pub mod trigger;
+pub mod worker;
+pub mod xact;

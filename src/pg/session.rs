@@ -1,0 +1,199 @@
+//! The two settings that hold the binding, `crm_tree.org` and `crm_tree.user_id`, and the parsed
+//! copy of the first that the policies read.
+//!
+//! The settings give what a static cannot: savepoints restore them, the end of the transaction
+//! clears them, parallel workers receive them. Nobody sets them from outside, superusers and
+//! `GRANT SET ON PARAMETER` included: the check hook accepts a value only while `assign` is at work
+//! or a parallel worker takes over its leader's state.
+
+use crate::tenant::org::OrgId;
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+
+/// The bound org in the three forms a policy may ask for. Written only by the assign hook.
+pub(super) struct Bound {
+    pub text: *mut pg_sys::varlena,
+    pub uuid: Option<[u8; 16]>,
+    pub bigint: Option<i64>,
+}
+
+pub(super) static mut BOUND: Bound = Bound {
+    text: std::ptr::null_mut(),
+    uuid: None,
+    bigint: None,
+};
+static mut ORG: *mut c_char = std::ptr::null_mut();
+static mut USER: *mut c_char = std::ptr::null_mut();
+static mut ASSIGNING: bool = false;
+
+/// Told the value a binding had when something takes it away in the middle of a transaction.
+pub type LossListener = fn(org: &str, user: Option<&str>);
+static mut ON_LOSS: Option<LossListener> = None;
+
+/// How long an assignment lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Transaction,
+    Session,
+}
+
+/// Defines the settings. Called once, when the library is loaded.
+pub fn init(on_loss: LossListener) {
+    // SAFETY: names and descriptions are 'static, the value addresses are statics of this module,
+    // the hooks have the signatures PostgreSQL expects and never unwind.
+    unsafe {
+        ON_LOSS = Some(on_loss);
+        let flags = (pg_sys::GUC_NOT_IN_SAMPLE | pg_sys::GUC_DISALLOW_IN_FILE) as c_int;
+        pg_sys::DefineCustomStringVariable(
+            c"crm_tree.org".as_ptr(),
+            c"The org this transaction or session is bound to.".as_ptr(),
+            c"Set by crm_tree.bind_org() and its kin, by nothing else.".as_ptr(),
+            &raw mut ORG,
+            c"".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            flags,
+            Some(check),
+            Some(assign_org),
+            None,
+        );
+        pg_sys::DefineCustomStringVariable(
+            c"crm_tree.user_id".as_ptr(),
+            c"The application's user on whose behalf this transaction or session works.".as_ptr(),
+            c"Set by crm_tree.bind_org() and its kin, by nothing else.".as_ptr(),
+            &raw mut USER,
+            c"".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            flags,
+            Some(check),
+            None,
+            None,
+        );
+    }
+}
+
+/// Refuses settings of ours that nobody defined, from here on.
+pub fn reserve_prefix() {
+    // SAFETY: the name is 'static.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"crm_tree".as_ptr()) }
+}
+
+/// The bound org as text, None when unbound.
+pub fn org() -> Option<String> {
+    // SAFETY: the setting's value is null or a C string owned by the GUC machinery.
+    unsafe { read(ORG) }
+}
+
+/// The bound user, None when unbound or bound without one.
+pub fn user() -> Option<String> {
+    // SAFETY: as above.
+    unsafe { read(USER) }
+}
+
+unsafe fn read(value: *const c_char) -> Option<String> {
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's pointer is a live C string.
+    let text = unsafe { CStr::from_ptr(value) }.to_string_lossy();
+    (!text.is_empty()).then(|| text.into_owned())
+}
+
+/// Binds (`Some`) or unbinds (`None`). The caller has checked that it may be done.
+pub fn assign(org: Option<&OrgId>, user: Option<&str>, scope: Scope) {
+    set(c"crm_tree.user_id", user.unwrap_or(""), scope);
+    set(c"crm_tree.org", org.map_or("", OrgId::as_str), scope);
+}
+
+fn set(name: &CStr, value: &str, scope: Scope) {
+    let value = CString::new(value).expect("orgs and users hold no NUL: checked where they enter");
+    let action = match scope {
+        Scope::Transaction => pg_sys::GucAction::GUC_ACTION_LOCAL,
+        Scope::Session => pg_sys::GucAction::GUC_ACTION_SET,
+    };
+    let done = pgrx::PgTryBuilder::new(|| {
+        // SAFETY: both strings outlive the call; ASSIGNING is only read by the check hook below it.
+        unsafe {
+            ASSIGNING = true;
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                action,
+                true,
+                0,
+                false,
+            )
+        }
+    })
+    .finally(|| {
+        // SAFETY: single-threaded backend state.
+        unsafe { ASSIGNING = false }
+    })
+    .execute();
+    debug_assert_eq!(done, 1);
+}
+
+unsafe extern "C-unwind" fn check(
+    newval: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL passes a valid pointer to a C string or null.
+    unsafe {
+        let unset = (*newval).is_null() || **newval == 0;
+        unset || ASSIGNING || pg_sys::InitializingParallelWorker
+    }
+}
+
+unsafe extern "C-unwind" fn assign_org(newval: *const c_char, _extra: *mut c_void) {
+    // SAFETY: runs in the backend's only thread; ORG still has the old value, `newval` is a C string
+    // or null. Nothing here raises: this also runs while a transaction is being cleaned up.
+    unsafe {
+        if let (Some(listener), Some(old)) = (ON_LOSS, read(ORG)) {
+            let kept = !newval.is_null() && CStr::from_ptr(newval).to_bytes() == old.as_bytes();
+            if !kept && pg_sys::IsTransactionState() {
+                listener(&old, read(USER).as_deref());
+            }
+        }
+        let bound = &raw mut BOUND;
+        if !(*bound).text.is_null() {
+            libc_free((*bound).text.cast());
+            (*bound).text = std::ptr::null_mut();
+        }
+        (*bound).uuid = None;
+        (*bound).bigint = None;
+        if let Some(text) = read(newval) {
+            let org = OrgId::from_stored(&text);
+            (*bound).uuid = org.uuid();
+            (*bound).bigint = org.bigint();
+            (*bound).text = make_text(text.as_bytes());
+        }
+    }
+}
+
+/// A text datum that lives outside PostgreSQL's memory contexts, so that it can be handed out
+/// without copying. Null when memory is short: the binding then reads as unbound, which is closed.
+unsafe fn make_text(bytes: &[u8]) -> *mut pg_sys::varlena {
+    // SAFETY: the block is as large as header and bytes together.
+    unsafe {
+        let size = bytes.len() + pg_sys::VARHDRSZ;
+        let block = libc_malloc(size) as *mut pg_sys::varlena;
+        if !block.is_null() {
+            pgrx::set_varsize_4b(block, size as i32);
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                (block as *mut u8).add(pg_sys::VARHDRSZ),
+                bytes.len(),
+            );
+        }
+        block
+    }
+}
+
+unsafe extern "C" {
+    #[link_name = "malloc"]
+    fn libc_malloc(size: usize) -> *mut c_void;
+    #[link_name = "free"]
+    fn libc_free(block: *mut c_void);
+}

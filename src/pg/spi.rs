@@ -1,0 +1,130 @@
+//! Kept plans, run the way foreign keys run theirs: reads and writes see what is committed now, and
+//! a write to a row that the transaction's own snapshot cannot see is a serialization failure.
+
+use super::xact;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CString, c_char};
+
+/// An argument of a plan. Every plan takes text, text arrays or integer arrays and casts them, so
+/// that one plan text serves every key type.
+pub enum Arg<'a> {
+    Text(&'a str),
+    Int(i32),
+    Texts(Vec<String>),
+    Ints(Vec<i32>),
+}
+
+impl Arg<'_> {
+    fn type_oid(&self) -> pg_sys::Oid {
+        match self {
+            Arg::Text(_) => pg_sys::TEXTOID,
+            Arg::Int(_) => pg_sys::INT4OID,
+            Arg::Texts(_) => pg_sys::TEXTARRAYOID,
+            Arg::Ints(_) => pg_sys::INT4ARRAYOID,
+        }
+    }
+
+    fn into_datum(self) -> pg_sys::Datum {
+        match self {
+            Arg::Text(v) => v.into_datum(),
+            Arg::Int(v) => v.into_datum(),
+            Arg::Texts(v) => v.into_datum(),
+            Arg::Ints(v) => v.into_datum(),
+        }
+        .expect("no argument is null")
+    }
+}
+
+/// Rows of text columns.
+pub type Rows<const N: usize> = Vec<[Option<String>; N]>;
+
+thread_local! {
+    /// Plans by their SQL. PostgreSQL replans them itself when what they name changes.
+    static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+}
+
+/// Runs `sql` as the current user and returns its rows; every column must be text.
+pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
+    let types: Vec<pg_sys::Oid> = args.iter().map(Arg::type_oid).collect();
+    let mut values: Vec<pg_sys::Datum> = args.into_iter().map(Arg::into_datum).collect();
+    let nulls = CString::new(vec![b' '; values.len()]).expect("spaces");
+    // SAFETY: connect and finish are paired; on an error PostgreSQL ends the connection with the
+    // (sub)transaction. Results are copied before SPI_finish frees them.
+    unsafe {
+        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
+            error!("could not connect to SPI");
+        }
+        let plan = plan(sql, &types);
+        let (test, crosscheck) = if xact::keeps_one_snapshot() {
+            pg_sys::CommandCounterIncrement();
+            (
+                pg_sys::GetLatestSnapshot(),
+                pg_sys::GetTransactionSnapshot(),
+            )
+        } else {
+            (std::ptr::null_mut(), std::ptr::null_mut())
+        };
+        let code = pg_sys::SPI_execute_snapshot(
+            plan,
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            test,
+            crosscheck,
+            false,
+            true,
+            0,
+        );
+        if code < 0 {
+            error!("SPI_execute_snapshot answered {code}");
+        }
+        let rows = copy_rows();
+        pg_sys::SPI_finish();
+        rows
+    }
+}
+
+unsafe fn plan(sql: &str, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
+    if let Some(plan) = PLANS.with(|p| p.borrow().get(sql).copied()) {
+        return plan;
+    }
+    let text = CString::new(sql).expect("no NUL in a statement");
+    let mut types = types.to_vec();
+    // SAFETY: inside an SPI connection; keepplan moves the plan out of it.
+    unsafe {
+        let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        if plan.is_null() {
+            error!("could not prepare: {sql}");
+        }
+        pg_sys::SPI_keepplan(plan);
+        PLANS.with(|p| p.borrow_mut().insert(sql.to_owned(), plan));
+        plan
+    }
+}
+
+unsafe fn copy_rows<const N: usize>() -> Rows<N> {
+    // SAFETY: SPI_tuptable is null or belongs to the statement just run.
+    unsafe {
+        let table = pg_sys::SPI_tuptable;
+        if table.is_null() {
+            return Vec::new();
+        }
+        let count = (*table).numvals as usize;
+        (0..count)
+            .map(|i| {
+                let tuple = *(*table).vals.add(i);
+                std::array::from_fn(|column| {
+                    let value: *mut c_char =
+                        pg_sys::SPI_getvalue(tuple, (*table).tupdesc, column as i32 + 1);
+                    (!value.is_null()).then(|| {
+                        std::ffi::CStr::from_ptr(value)
+                            .to_string_lossy()
+                            .into_owned()
+                    })
+                })
+            })
+            .collect()
+    }
+}

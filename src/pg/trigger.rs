@@ -1,0 +1,331 @@
+//! Trigger functions: the call's data behind a safe face, and the entry point that keeps the
+//! constraint and table of a refusal, which pgrx's own error path drops.
+
+use crate::error::Refusal;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::prelude::*;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+/// One call of a trigger function.
+pub struct Call<'a> {
+    data: *mut pg_sys::TriggerData,
+    life: PhantomData<&'a ()>,
+}
+
+/// A row of the trigger's table.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    tuple: pg_sys::HeapTuple,
+    desc: pg_sys::TupleDesc,
+    life: PhantomData<&'a ()>,
+}
+
+/// What a BEFORE ROW trigger wants done; others answer `Done`.
+pub enum Outcome<'a> {
+    Keep(Row<'a>),
+    Done,
+}
+
+/// A value for a column; None is NULL.
+pub enum Value<'a> {
+    Text(Option<&'a str>),
+    Int(Option<i32>),
+}
+
+impl<'a> Call<'a> {
+    pub fn event(&self) -> Event {
+        // SAFETY: `data` is valid for the call.
+        match unsafe { (*self.data).tg_event } & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
+            pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
+            pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
+            _ => Event::Truncate,
+        }
+    }
+
+    /// The table the trigger fired on: the partition, not its root.
+    pub fn relation(&self) -> Oid {
+        // SAFETY: as above.
+        unsafe { (*(*self.data).tg_relation).rd_id }
+    }
+
+    pub fn args(&self) -> Vec<String> {
+        // SAFETY: PostgreSQL gives tgnargs C strings.
+        unsafe {
+            let trigger = (*self.data).tg_trigger;
+            (0..(*trigger).tgnargs as usize)
+                .map(|i| {
+                    CStr::from_ptr(*(*trigger).tgargs.add(i))
+                        .to_string_lossy()
+                        .into_owned()
+                })
+                .collect()
+        }
+    }
+
+    /// The row before the change: of UPDATE and DELETE.
+    pub fn old(&self) -> Row<'a> {
+        debug_assert!(matches!(self.event(), Event::Update | Event::Delete));
+        // SAFETY: set for row triggers of these events.
+        unsafe { self.row((*self.data).tg_trigtuple) }
+    }
+
+    /// The row after the change: of INSERT and UPDATE.
+    pub fn new_row(&self) -> Row<'a> {
+        // SAFETY: INSERT has its row in tg_trigtuple, UPDATE in tg_newtuple.
+        unsafe {
+            match self.event() {
+                Event::Update => self.row((*self.data).tg_newtuple),
+                _ => self.row((*self.data).tg_trigtuple),
+            }
+        }
+    }
+
+    unsafe fn row(&self, tuple: pg_sys::HeapTuple) -> Row<'a> {
+        // SAFETY: the tuple belongs to the trigger's relation, whose descriptor outlives the call.
+        let desc = unsafe { (*(*self.data).tg_relation).rd_att };
+        Row {
+            tuple,
+            desc,
+            life: PhantomData,
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn datum(&self, column: i16) -> Option<Datum> {
+        let mut is_null = false;
+        // SAFETY: the tuple matches its descriptor, `column` is one of its attributes.
+        let datum =
+            unsafe { pg_sys::heap_getattr(self.tuple, column.into(), self.desc, &mut is_null) };
+        (!is_null).then_some(datum)
+    }
+
+    /// The column's value in its text form.
+    pub fn text(&self, column: i16) -> Option<String> {
+        let datum = self.datum(column)?;
+        // SAFETY: the output function of the column's own type is called on a value of that type.
+        unsafe {
+            let attribute = (*self.desc).attrs.as_ptr().add(column as usize - 1);
+            let type_oid = type_of(self.desc, attribute, column);
+            if matches!(type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID) {
+                return String::from_datum(datum, false);
+            }
+            let mut output = Oid::INVALID;
+            let mut is_varlena = false;
+            pg_sys::getTypeOutputInfo(type_oid, &mut output, &mut is_varlena);
+            let value = pg_sys::OidOutputFunctionCall(output, datum);
+            Some(CStr::from_ptr(value).to_string_lossy().into_owned())
+        }
+    }
+
+    pub fn int(&self, column: i16) -> Option<i32> {
+        self.datum(column).map(|d| d.value() as i32)
+    }
+
+    /// The same row with other values in the given columns.
+    pub fn with(&self, values: &[(i16, Value<'_>)]) -> Row<'a> {
+        let mut columns: Vec<i32> = values.iter().map(|(c, _)| i32::from(*c)).collect();
+        let datums: Vec<Option<Datum>> = values
+            .iter()
+            .map(|(_, v)| match v {
+                Value::Text(t) => t.and_then(IntoDatum::into_datum),
+                Value::Int(n) => n.and_then(IntoDatum::into_datum),
+            })
+            .collect();
+        let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
+        let mut datums: Vec<Datum> = datums
+            .into_iter()
+            .map(|d| d.unwrap_or(Datum::from(0)))
+            .collect();
+        // SAFETY: the three arrays have one entry a column; the copy lives in the current context,
+        // which for a trigger is reset after the row.
+        let tuple = unsafe {
+            pg_sys::heap_modify_tuple_by_cols(
+                self.tuple,
+                self.desc,
+                columns.len() as i32,
+                columns.as_mut_ptr(),
+                datums.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            )
+        };
+        Row { tuple, ..*self }
+    }
+}
+
+#[cfg(not(feature = "pg18"))]
+unsafe fn type_of(
+    _desc: pg_sys::TupleDesc,
+    attribute: *const pg_sys::FormData_pg_attribute,
+    _column: i16,
+) -> Oid {
+    // SAFETY: the caller's pointer is one of the descriptor's attributes.
+    unsafe { (*attribute).atttypid }
+}
+
+/// From 18 on the attributes lie behind the compact ones.
+#[cfg(feature = "pg18")]
+unsafe fn type_of<T>(desc: pg_sys::TupleDesc, _attribute: *const T, column: i16) -> Oid {
+    // SAFETY: the column is one of the descriptor's attributes.
+    unsafe { pg_sys::SPI_gettypeid(desc, column.into()) }
+}
+
+/// The attribute numbers of columns by name, for the relation with this oid; None where missing.
+pub fn column_number(relation: Oid, name: &str) -> Option<i16> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a syscache lookup.
+    let number = unsafe { pg_sys::get_attnum(relation, name.as_ptr()) };
+    (number > 0).then_some(number)
+}
+
+unsafe extern "C-unwind" {
+    /// Not pgrx's guarded binding: it is called where no Rust value is alive, to leave by longjmp.
+    #[link_name = "ThrowErrorData"]
+    fn throw_error_data(data: *mut pg_sys::ErrorData);
+}
+
+/// Runs a trigger body. Ok is the answer to PostgreSQL, Err an error ready to be thrown by the
+/// caller once every Rust frame is gone.
+///
+/// # Safety
+/// `fcinfo` is the call info of a trigger call.
+#[allow(improper_ctypes_definitions)] // Called from Rust only; the ABI is for `pg_guard`.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn guarded(
+    fcinfo: pg_sys::FunctionCallInfo,
+    body: for<'a> fn(&Call<'a>) -> Outcome<'a>,
+) -> Answer {
+    // SAFETY: checked to be a trigger call before its context is read.
+    let data = unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "this function can only be called by a trigger",
+            )
+            .raise()
+        }
+        context as *mut pg_sys::TriggerData
+    };
+    let call = Call {
+        data,
+        life: PhantomData,
+    };
+    match catch_unwind(AssertUnwindSafe(|| body(&call))) {
+        Ok(Outcome::Keep(row)) => Answer::Return(Datum::from(row.tuple)),
+        Ok(Outcome::Done) => Answer::Return(Datum::from(0)),
+        Err(payload) => {
+            let known = if let Some(report) = payload.downcast_ref::<ErrorReportWithLevel>() {
+                Refusal::take_last(report.sql_error_code(), report.message())
+            } else if let Some(
+                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report),
+            ) = payload.downcast_ref::<CaughtError>()
+            {
+                Refusal::take_last(report.sql_error_code(), report.message())
+            } else {
+                None
+            };
+            match known {
+                // SAFETY: allocates in the current context.
+                Some(refusal) => Answer::Throw(unsafe { error_data(&refusal) }),
+                None => resume_unwind(payload),
+            }
+        }
+    }
+}
+
+/// See `guarded`.
+pub enum Answer {
+    Return(Datum),
+    Throw(*mut pg_sys::ErrorData),
+}
+
+/// Throws or returns what `guarded` answered.
+///
+/// # Safety
+/// No Rust value with a destructor may be alive in the calling frames.
+pub unsafe fn finish(answer: Answer) -> Datum {
+    match answer {
+        Answer::Return(datum) => datum,
+        Answer::Throw(data) => {
+            // SAFETY: `data` is complete, and leaving by longjmp skips only plain frames.
+            unsafe { throw_error_data(data) };
+            Datum::from(0)
+        }
+    }
+}
+
+unsafe fn error_data(refusal: &Refusal) -> *mut pg_sys::ErrorData {
+    let copy = |text: &str| {
+        let text: String = text.chars().filter(|c| *c != '\0').collect();
+        let text = std::ffi::CString::new(text).unwrap_or_default();
+        // SAFETY: copies a C string into the current context.
+        unsafe { pg_sys::pstrdup(text.as_ptr()) }
+    };
+    let optional = |text: Option<&str>| text.map_or(std::ptr::null_mut(), copy);
+    // SAFETY: palloc0 gives a zeroed block of the right size, and zero is a valid ErrorData.
+    unsafe {
+        let data = pg_sys::palloc0(size_of::<pg_sys::ErrorData>()) as *mut pg_sys::ErrorData;
+        (*data).elevel = PgLogLevel::ERROR as i32;
+        (*data).sqlerrcode = refusal.code as i32;
+        (*data).message = copy(&refusal.message);
+        (*data).detail = optional(refusal.detail.as_deref());
+        (*data).hint = optional(refusal.hint.as_deref());
+        (*data).constraint_name = optional(refusal.constraint);
+        (*data).schema_name = optional(refusal.table.as_ref().map(|t| t.0.as_str()));
+        (*data).table_name = optional(refusal.table.as_ref().map(|t| t.1.as_str()));
+        data
+    }
+}
+
+/// Makes `$body` the version-1 trigger function `$symbol`.
+macro_rules! trigger_function {
+    ($symbol:ident, $info:ident, $body:path) => {
+        /// # Safety
+        /// Called by PostgreSQL as a trigger.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+            // SAFETY: PostgreSQL's call info is handed on; nothing of Rust's is alive here.
+            unsafe { finish(guarded(fcinfo, $body)) }
+        }
+
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            &pg_sys::Pg_finfo_record { api_version: 1 }
+        }
+    };
+}
+
+trigger_function!(
+    crm_tree_lock,
+    pg_finfo_crm_tree_lock,
+    crate::tree::maintain::lock
+);
+trigger_function!(
+    crm_tree_place,
+    pg_finfo_crm_tree_place,
+    crate::tree::maintain::place
+);
+trigger_function!(
+    crm_tree_settle,
+    pg_finfo_crm_tree_settle,
+    crate::tree::maintain::settle
+);
+trigger_function!(
+    crm_tree_adopt,
+    pg_finfo_crm_tree_adopt,
+    crate::tree::maintain::adopt
+);

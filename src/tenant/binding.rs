@@ -1,0 +1,188 @@
+//! Binding a transaction or a session to one org.
+
+use super::grants;
+use super::org::OrgId;
+use crate::error::Refusal;
+use crate::pg::session::{self, Scope};
+use crate::pg::{role, xact};
+use pgrx::prelude::*;
+use std::cell::RefCell;
+
+thread_local! {
+    /// The first (org, user) of the top-level transaction. Kept beside the settings because RESET ALL,
+    /// ROLLBACK TO, an exception block and unbind() all take a setting's value back; this they do not.
+    static FIRST: RefCell<Option<(String, Option<String>)>> = const { RefCell::new(None) };
+}
+
+/// Called once, when the library is loaded.
+pub fn init() {
+    session::init(remember_loss);
+    xact::at_top_end(|| FIRST.with(|f| *f.borrow_mut() = None));
+}
+
+/// A session binding that is reset in the middle of a transaction still decides what that
+/// transaction may bind.
+fn remember_loss(org: &str, user: Option<&str>) {
+    FIRST.with(|first| {
+        first
+            .borrow_mut()
+            .get_or_insert_with(|| (org.to_owned(), user.map(str::to_owned)));
+    });
+}
+
+fn current_pair() -> Option<(String, Option<String>)> {
+    session::org().map(|org| (org, session::user()))
+}
+
+fn parse(org: &str) -> OrgId {
+    OrgId::parse(org).unwrap_or_else(|why| {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("{org:?} cannot be bound as an org: {why}"),
+        )
+        .hint("Pass the org's key, for example crm_tree.bind_org('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid).")
+        .raise()
+    })
+}
+
+fn bind(org: &str, user: Option<&str>, scope: Scope) {
+    let org = parse(org);
+    if let Some(user) = user
+        && (user.is_empty() || user.chars().any(char::is_control))
+    {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("user id {user:?} is empty or has a control character"),
+        )
+        .hint("Leave the user id null to bind the org alone.")
+        .raise()
+    }
+    if scope == Scope::Transaction && !xact::outlives_statement() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_NO_ACTIVE_SQL_TRANSACTION,
+            "bind_org() binds the transaction, and this statement is a transaction of its own",
+        )
+        .hint("Start one with BEGIN, or bind the whole session with crm_tree.bind_session().")
+        .raise()
+    }
+    let caller = role::current();
+    if !role::is_superuser(caller) && !grants::may_bind(caller, org.as_str(), scope) {
+        let name = role::name(caller).unwrap_or_default();
+        let for_session = if scope == Scope::Session {
+            ", for_session => true"
+        } else {
+            ""
+        };
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!(
+                "role \"{name}\" may not bind {} to org {:?}",
+                scope_word(scope),
+                org.as_str()
+            ),
+        )
+        .hint(format!(
+            "A superuser can allow it: SELECT crm_tree.grant_org('{name}', '{}'{for_session});",
+            org.as_str()
+        ))
+        .raise()
+    }
+    let pair = (org.as_str().to_owned(), user.map(str::to_owned));
+    let first = FIRST.with(|f| f.borrow().clone()).or_else(current_pair);
+    if let Some(first) = first
+        && first != pair
+    {
+        refuse_rebind(&first, &pair)
+    }
+    session::assign(Some(&org), user, scope);
+    FIRST.with(|f| *f.borrow_mut() = Some(pair));
+}
+
+fn scope_word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Transaction => "a transaction",
+        Scope::Session => "a session",
+    }
+}
+
+fn refuse_rebind(first: &(String, Option<String>), wanted: &(String, Option<String>)) -> ! {
+    let show = |pair: &(String, Option<String>)| match &pair.1 {
+        Some(user) => format!("org {:?} as user {user:?}", pair.0),
+        None => format!("org {:?}", pair.0),
+    };
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("this transaction is bound to {} and cannot be bound to {}", show(first), show(wanted)),
+    )
+    .detail("A binding is written once in a transaction; rolling back to a savepoint does not free it.")
+    .hint("Finish this transaction and bind the next one; a session binding is lifted by crm_tree.unbind() in a transaction of its own.")
+    .raise()
+}
+
+/// Raised by `current_org…()` when there is nothing to return. `kind` is the type asked for.
+pub fn refuse_unbound(kind: &str) -> ! {
+    if let Some(org) = session::org() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("the bound org {org:?} is not a {kind}, and the table's org column is"),
+        )
+        .hint(format!(
+            "Bind it as the type the table has, for example crm_tree.bind_org(…::{kind})."
+        ))
+        .raise()
+    }
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        "no org is bound",
+    )
+    .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
+    .raise()
+}
+
+#[pg_extern(sql = false)]
+fn bind_org_uuid(org: pgrx::Uuid, user_id: Option<&str>) {
+    bind(&org.to_string(), user_id, Scope::Transaction)
+}
+
+#[pg_extern(sql = false)]
+fn bind_org_bigint(org: i64, user_id: Option<&str>) {
+    bind(&org.to_string(), user_id, Scope::Transaction)
+}
+
+#[pg_extern(sql = false)]
+fn bind_org_text(org: &str, user_id: Option<&str>) {
+    bind(org, user_id, Scope::Transaction)
+}
+
+#[pg_extern(sql = false)]
+fn bind_session_uuid(org: pgrx::Uuid, user_id: Option<&str>) {
+    bind(&org.to_string(), user_id, Scope::Session)
+}
+
+#[pg_extern(sql = false)]
+fn bind_session_bigint(org: i64, user_id: Option<&str>) {
+    bind(&org.to_string(), user_id, Scope::Session)
+}
+
+#[pg_extern(sql = false)]
+fn bind_session_text(org: &str, user_id: Option<&str>) {
+    bind(org, user_id, Scope::Session)
+}
+
+/// Lifts the binding. What the transaction was bound to first still holds for the rest of it.
+#[pg_extern(sql = false)]
+fn unbind() {
+    if session::org().is_some() {
+        session::assign(None, None, Scope::Session);
+    }
+}
+
+#[pg_extern(sql = false)]
+fn is_bound() -> bool {
+    session::org().is_some()
+}
+
+#[pg_extern(sql = false)]
+fn current_user_id() -> Option<String> {
+    session::user()
+}

@@ -1,0 +1,6 @@
+//! The wall: who is bound to which org, and the policies that keep every row to its org.
+
+pub mod binding;
+pub mod grants;
+pub mod org;
+pub mod wall;

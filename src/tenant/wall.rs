@@ -1,0 +1,330 @@
+//! Putting a table behind the wall, and taking it down.
+
+use crate::catalog::{self, Column, Table, ddl, ident, literal, rows};
+use crate::error::Refusal;
+use crate::pg::role;
+use pgrx::prelude::*;
+
+/// The type of an org column, and with it the function its policy asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrgType {
+    Uuid,
+    Integer,
+    Text,
+    Varchar,
+}
+
+impl OrgType {
+    pub fn of(type_name: &str) -> Option<OrgType> {
+        match type_name {
+            "uuid" => Some(OrgType::Uuid),
+            "bigint" | "integer" | "smallint" => Some(OrgType::Integer),
+            "text" => Some(OrgType::Text),
+            "character varying" => Some(OrgType::Varchar),
+            _ => None,
+        }
+    }
+
+    pub fn function(self) -> &'static str {
+        match self {
+            OrgType::Uuid => "crm_tree.current_org()",
+            OrgType::Integer => "crm_tree.current_org_bigint()",
+            OrgType::Text | OrgType::Varchar => "crm_tree.current_org_text()",
+        }
+    }
+
+    /// The wall's condition. The operator is qualified, so that none of an attacker's making is
+    /// found for it; varchar has no equality of its own and would be open to one.
+    pub fn predicate(self, column: &str) -> String {
+        let column = match self {
+            OrgType::Varchar => format!("{}::pg_catalog.text", ident(column)),
+            _ => ident(column),
+        };
+        format!("{column} OPERATOR(pg_catalog.=) {}", self.function())
+    }
+}
+
+/// The org column of a table, checked.
+pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
+    let column = table.expect_column(name);
+    let Some(org_type) = OrgType::of(&column.type_name) else {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!(
+                "column \"{name}\" of {} is {}, which cannot hold an org",
+                table.shown(),
+                column.type_name
+            ),
+        )
+        .hint("An org column is uuid, bigint, integer, smallint, text or varchar.")
+        .table(&table.schema, &table.name)
+        .raise()
+    };
+    if !column.deterministic {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_COLLATION_MISMATCH,
+            format!(
+                "column \"{name}\" of {} has a nondeterministic collation, under which two orgs can be equal",
+                table.shown()
+            ),
+        )
+        .hint(format!(
+            "ALTER TABLE {} ALTER COLUMN {} TYPE text COLLATE \"C\";",
+            table.sql(),
+            ident(name)
+        ))
+        .raise()
+    }
+    (column, org_type)
+}
+
+#[pg_extern(sql = false)]
+fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
+    let table = Table::get(table);
+    table.expect_owner();
+    let (column, org_type) = expect_org_column(&table, org_column);
+    let below = table.descendants();
+    if let Some(foreign) = below.iter().find(|t| !matches!(t.kind, 'r' | 'p')) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!(
+                "{} has the foreign partition {}.{}, which cannot have row security",
+                table.shown(),
+                foreign.schema,
+                foreign.name
+            ),
+        )
+        .hint("Detach it, or protect it on the server where it lives.")
+        .raise()
+    }
+    refuse_null_orgs(&table, &column);
+    report_open_keys(&table, org_column, strict);
+
+    let name = ident(org_column);
+    for t in std::iter::once(&table).chain(&below) {
+        raise_wall(t, &org_type.predicate(org_column));
+    }
+    ddl(&format!(
+        "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
+        table.sql(),
+        org_type.function()
+    ));
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "INSERT INTO crm_tree.wall AS w (relation, org_column) VALUES ($1::pg_catalog.regclass, $2)
+             ON CONFLICT (relation) DO UPDATE SET org_column = excluded.org_column",
+            &[table.oid.into(), org_column.into()],
+        )
+    })
+    .expect("the registry takes every table");
+}
+
+fn refuse_null_orgs(table: &Table, column: &Column) {
+    if column.not_null {
+        return;
+    }
+    let query = format!(
+        "SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)",
+        table.sql(),
+        ident(&column.name)
+    );
+    let nulls = role::as_table_owner(table.owner, || Spi::get_one::<bool>(&query));
+    if nulls == Ok(Some(true)) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+            format!(
+                "{} has rows without an org in \"{}\"",
+                table.shown(),
+                column.name
+            ),
+        )
+        .hint(format!(
+            "Fill them tenant by tenant first: UPDATE {} SET {} = … WHERE {} IS NULL AND …;",
+            table.sql(),
+            ident(&column.name),
+            ident(&column.name)
+        ))
+        .table(&table.schema, &table.name)
+        .raise()
+    }
+}
+
+/// Keys that can tell one org about another: unique keys and exclusions without the org answer
+/// "taken" for another org's value, foreign keys without it point across. Plain indexes that do not
+/// lead with the org are only slow.
+fn report_open_keys(table: &Table, org_column: &str, strict: bool) {
+    let found = rows(
+        "WITH org AS (SELECT attnum FROM pg_catalog.pg_attribute
+                       WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attname OPERATOR(pg_catalog.=) $2::pg_catalog.name)
+         SELECT CASE WHEN i.indisexclusion THEN 'exclusion constraint' WHEN i.indisunique THEN 'unique index' ELSE 'index' END,
+                c.relname::text, i.indisunique OR i.indisexclusion
+           FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid, org
+          WHERE i.indrelid OPERATOR(pg_catalog.=) $1
+            AND CASE WHEN i.indisunique OR i.indisexclusion THEN NOT org.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::int2[])
+                     ELSE i.indkey[0] OPERATOR(pg_catalog.<>) org.attnum END
+         UNION ALL
+         SELECT 'foreign key', k.conname::text, true
+           FROM pg_catalog.pg_constraint k, org
+          WHERE k.conrelid OPERATOR(pg_catalog.=) $1 AND k.contype OPERATOR(pg_catalog.=) 'f'
+            AND NOT org.attnum OPERATOR(pg_catalog.=) ANY (k.conkey)
+            AND EXISTS (SELECT FROM crm_tree._walls() w WHERE w.relation OPERATOR(pg_catalog.=) k.confrelid OR k.confrelid OPERATOR(pg_catalog.=) $1)
+         ORDER BY 1, 2",
+        &[table.oid.into(), org_column.into()],
+        |row| {
+            let open = row[3].value::<bool>().ok().flatten().unwrap_or(false);
+            (catalog::text(row, 1), catalog::text(row, 2), open)
+        },
+    );
+    for (kind, name, open) in found {
+        let message = format!(
+            "{kind} \"{name}\" of {} does not lead with \"{org_column}\"",
+            table.shown()
+        );
+        if open && strict {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                message,
+            )
+            .hint("Make the org part of the key, or protect without strict => true.")
+            .raise()
+        } else if open {
+            warning!("{message}: it can tell one org that another has a value")
+        } else {
+            notice!("{message}: behind the wall it costs more than it need")
+        }
+    }
+}
+
+/// Row security, forced; the restrictive wall; a permissive base with the same condition for each
+/// command that has none, so that a dropped wall leaves a closed table; no TRUNCATE.
+fn raise_wall(table: &Table, predicate: &str) {
+    let sql = table.sql();
+    ddl(&format!(
+        "ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+    ));
+    let policies = rows(
+        "SELECT polname::text, polcmd::text, polpermissive FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1",
+        &[table.oid.into()],
+        |row| {
+            let permissive = row[3].value::<bool>().ok().flatten().unwrap_or(false);
+            (catalog::text(row, 1), catalog::text(row, 2), permissive)
+        },
+    );
+    for (name, _, _) in policies
+        .iter()
+        .filter(|(name, _, _)| name.starts_with("crm_tree_"))
+    {
+        ddl(&format!("DROP POLICY {} ON {sql}", ident(name)));
+    }
+    ddl(&format!(
+        "CREATE POLICY crm_tree_wall ON {sql} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({predicate}) WITH CHECK ({predicate})"
+    ));
+    let theirs: Vec<&str> = policies
+        .iter()
+        .filter(|(name, _, permissive)| *permissive && !name.starts_with("crm_tree_"))
+        .map(|(_, command, _)| command.as_str())
+        .collect();
+    if theirs.is_empty() {
+        ddl(&format!(
+            "CREATE POLICY crm_tree_base ON {sql} AS PERMISSIVE FOR ALL TO PUBLIC USING ({predicate}) WITH CHECK ({predicate})"
+        ));
+    } else if !theirs.contains(&"*") {
+        for (code, command) in [
+            ("r", "SELECT"),
+            ("a", "INSERT"),
+            ("w", "UPDATE"),
+            ("d", "DELETE"),
+        ] {
+            if theirs.contains(&code) {
+                continue;
+            }
+            let using = if code == "a" {
+                String::new()
+            } else {
+                format!("USING ({predicate})")
+            };
+            let check = if matches!(code, "a" | "w") {
+                format!("WITH CHECK ({predicate})")
+            } else {
+                String::new()
+            };
+            ddl(&format!(
+                "CREATE POLICY crm_tree_base_{} ON {sql} AS PERMISSIVE FOR {command} TO PUBLIC {using} {check}",
+                command.to_lowercase()
+            ));
+        }
+    }
+    if !has_trigger(table, "crm_tree_refuse_truncate") {
+        ddl(&format!(
+            "CREATE TRIGGER crm_tree_refuse_truncate BEFORE TRUNCATE ON {sql} FOR EACH STATEMENT
+             EXECUTE FUNCTION crm_tree.refuse_truncate()"
+        ));
+    }
+    ddl(&format!(
+        "ALTER TABLE {sql} ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate"
+    ));
+}
+
+fn has_trigger(table: &Table, name: &str) -> bool {
+    !rows(
+        "SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid OPERATOR(pg_catalog.=) $1 AND tgname OPERATOR(pg_catalog.=) $2::pg_catalog.name",
+        &[table.oid.into(), name.into()],
+        |_| (),
+    )
+    .is_empty()
+}
+
+#[pg_extern(sql = false)]
+fn unprotect(table: pg_sys::Oid) {
+    let table = Table::get(table);
+    table.expect_owner();
+    let registered = rows(
+        "SELECT 1 FROM crm_tree._walls() w WHERE w.relation OPERATOR(pg_catalog.=) $1",
+        &[table.oid.into()],
+        |_| (),
+    );
+    if registered.is_empty() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("{} is not protected", table.shown()),
+        )
+        .hint(format!(
+            "SELECT crm_tree.protect({});",
+            literal(&table.sql())
+        ))
+        .raise()
+    }
+    for t in std::iter::once(&table).chain(&table.descendants()) {
+        let sql = t.sql();
+        let policies = rows(
+            "SELECT polname::text FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1",
+            &[t.oid.into()],
+            |row| catalog::text(row, 1),
+        );
+        for name in policies.iter().filter(|name| name.starts_with("crm_tree_")) {
+            ddl(&format!("DROP POLICY {} ON {sql}", ident(name)));
+        }
+        ddl(&format!(
+            "DROP TRIGGER IF EXISTS crm_tree_refuse_truncate ON {sql}"
+        ));
+        // Policies of the user's own stay in force; only the wall's own switch goes back.
+        if policies.iter().all(|name| name.starts_with("crm_tree_")) {
+            ddl(&format!(
+                "ALTER TABLE {sql} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"
+            ));
+        }
+    }
+    let org_column = role::as_extension_owner(|| {
+        Spi::get_one_with_args::<String>(
+            "DELETE FROM crm_tree.wall WHERE relation OPERATOR(pg_catalog.=) $1 RETURNING org_column::pg_catalog.text",
+            &[table.oid.into()],
+        )
+    });
+    if let Ok(Some(column)) = org_column {
+        ddl(&format!(
+            "ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT",
+            table.sql(),
+            ident(&column)
+        ));
+    }
+}

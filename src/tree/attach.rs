@@ -1,0 +1,511 @@
+//! Making a table a tree, and letting it go.
+
+use super::shape::{Columns, OnDelete, Sql};
+use crate::catalog::{self, Table, ddl, ident, literal, rows};
+use crate::error::Refusal;
+use crate::pg::role;
+use crate::tenant::wall::{OrgType, expect_org_column};
+use pgrx::prelude::*;
+
+/// An attached tree, as the registry has it.
+pub struct Tree {
+    pub table: Table,
+    pub sql: Sql,
+}
+
+/// The triggers, and the statement that makes each. Names say when they fire among others of their
+/// kind: `zz_` last of the BEFORE ROW, to see the row as it will be stored; `A_` before `RI_…`, so
+/// that adoption and our own refusals come before the foreign key's.
+const TRIGGERS: [&str; 8] = [
+    "crm_tree_lock_insert",
+    "crm_tree_lock_update",
+    "crm_tree_lock_delete",
+    "zz_crm_tree_place_insert",
+    "zz_crm_tree_place_update",
+    "A_crm_tree_settle_insert",
+    "A_crm_tree_settle_update",
+    "A_crm_tree_adopt",
+];
+
+/// The triggers a tree of this kind must have, for `check_tree`.
+pub fn expected_triggers(on_delete: OnDelete) -> Vec<&'static str> {
+    TRIGGERS
+        .into_iter()
+        .filter(|name| match *name {
+            "crm_tree_lock_delete" => matches!(on_delete, OnDelete::Adopt | OnDelete::Rootify),
+            "A_crm_tree_adopt" => on_delete == OnDelete::Adopt,
+            _ => true,
+        })
+        .collect()
+}
+
+#[allow(clippy::too_many_arguments)]
+#[pg_extern(sql = false)]
+fn attach_tree(
+    table: pg_sys::Oid,
+    id: &str,
+    parent: &str,
+    org: &str,
+    path: &str,
+    depth: &str,
+    max_depth: i32,
+    on_delete: &str,
+    history: bool,
+) {
+    let table = Table::get(table);
+    table.expect_owner();
+    let columns = Columns {
+        org: org.to_owned(),
+        id: id.to_owned(),
+        parent: parent.to_owned(),
+        path: path.to_owned(),
+        depth: depth.to_owned(),
+    };
+    let Some(mode) = OnDelete::parse(on_delete) else {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("on_delete is {on_delete:?}, which is none of restrict, adopt, rootify, cascade"),
+        )
+        .hint("restrict refuses to delete a node with children; adopt gives them to its parent; rootify makes them roots; cascade deletes them.")
+        .raise()
+    };
+    if !(1..=1000).contains(&max_depth) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("max_depth is {max_depth}, and must be from 1 to 1000"),
+        )
+        .hint("A path holds 2,600 bytes: 70 levels of uuid ids, several hundred of short integers.")
+        .raise()
+    }
+    if history {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "history of a tree is not kept in this version",
+        )
+        .hint("Attach it with history => false.")
+        .raise()
+    }
+    refuse_partition(&table);
+    let (org_column, _) = expect_org_column(&table, org);
+    let id_type = expect_key_columns(&table, &columns);
+    add_place_columns(&table, &columns);
+    let sql = Sql::new(
+        &table.sql(),
+        &columns,
+        &org_column.type_name,
+        &id_type,
+        max_depth,
+    );
+
+    drop_triggers(&table);
+    add_keys(&table, &columns, mode);
+    fill(&table, &sql);
+    for (first, second) in [(org, path), (org, parent)] {
+        if !has_index(&table, &[first, second], false) {
+            ddl(&format!(
+                "CREATE INDEX ON {} ({}, {})",
+                table.sql(),
+                ident(first),
+                ident(second)
+            ));
+        }
+    }
+    create_triggers(&table, &columns, max_depth, on_delete, mode);
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "INSERT INTO crm_tree.tree AS t (relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete)
+             VALUES ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (relation) DO UPDATE SET org_column = excluded.org_column, id_column = excluded.id_column,
+                 parent_column = excluded.parent_column, path_column = excluded.path_column,
+                 depth_column = excluded.depth_column, max_depth = excluded.max_depth, on_delete = excluded.on_delete",
+            &[
+                table.oid.into(),
+                org.into(),
+                id.into(),
+                parent.into(),
+                path.into(),
+                depth.into(),
+                max_depth.into(),
+                on_delete.into(),
+            ],
+        )
+    })
+    .expect("the registry takes every tree");
+}
+
+fn refuse_partition(table: &Table) {
+    let root = crate::pg::relation::partition_root(table.oid);
+    if root != table.oid {
+        let root = Table::get(root);
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("{} is a partition", table.shown()),
+        )
+        .hint(format!(
+            "Attach the whole: SELECT crm_tree.attach_tree({}, …);",
+            literal(&root.sql())
+        ))
+        .raise()
+    }
+}
+
+/// Checks the key columns and answers the type of the id.
+fn expect_key_columns(table: &Table, c: &Columns) -> String {
+    let id = table.expect_column(&c.id);
+    let parent = table.expect_column(&c.parent);
+    if OrgType::of(&id.type_name).is_none() || !id.deterministic {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{}\" of {} is {}, which cannot be the id of a node", c.id, table.shown(), id.type_name),
+        )
+        .hint("An id is uuid, bigint, integer, smallint, text or varchar, with a deterministic collation.")
+        .raise()
+    }
+    if parent.type_name != id.type_name {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!(
+                "the parent column \"{}\" of {} is {} where the id is {}",
+                c.parent,
+                table.shown(),
+                parent.type_name,
+                id.type_name
+            ),
+        )
+        .hint("Give both the same type.")
+        .raise()
+    }
+    if parent.not_null {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "the parent column \"{}\" of {} is NOT NULL, so no node could be a root",
+                c.parent,
+                table.shown()
+            ),
+        )
+        .hint(format!(
+            "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL; and null in the roots.",
+            table.sql(),
+            ident(&c.parent)
+        ))
+        .raise()
+    }
+    for name in [&c.org, &c.id] {
+        if !table.expect_column(name).not_null {
+            ddl(&format!(
+                "ALTER TABLE {} ALTER COLUMN {} SET NOT NULL",
+                table.sql(),
+                ident(name)
+            ));
+        }
+    }
+    id.type_name
+}
+
+fn add_place_columns(table: &Table, c: &Columns) {
+    match table.column(&c.path) {
+        None => ddl(&format!(
+            "ALTER TABLE {} ADD COLUMN {} text COLLATE \"C\"",
+            table.sql(),
+            ident(&c.path)
+        )),
+        Some(column) if column.type_name != "text" || !is_collate_c(table, &c.path) => {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!(
+                    "column \"{}\" of {} is not text COLLATE \"C\"",
+                    c.path,
+                    table.shown()
+                ),
+            )
+            .hint("Subtree ranges need byte order. Name another path column, or change the type.")
+            .raise()
+        }
+        Some(column) if column.not_null => {
+            ddl(&format!(
+                "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL",
+                table.sql(),
+                ident(&c.path)
+            ));
+        }
+        Some(_) => {}
+    }
+    match table.column(&c.depth) {
+        None => ddl(&format!(
+            "ALTER TABLE {} ADD COLUMN {} integer",
+            table.sql(),
+            ident(&c.depth)
+        )),
+        Some(column) if column.type_name != "integer" => Refusal::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!(
+                "column \"{}\" of {} is {}, not integer",
+                c.depth,
+                table.shown(),
+                column.type_name
+            ),
+        )
+        .hint("Name another depth column, or change the type.")
+        .raise(),
+        Some(column) if column.not_null => {
+            ddl(&format!(
+                "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL",
+                table.sql(),
+                ident(&c.depth)
+            ));
+        }
+        Some(_) => {}
+    }
+}
+
+fn is_collate_c(table: &Table, column: &str) -> bool {
+    !rows(
+        "SELECT 1 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
+          WHERE a.attrelid = $1 AND a.attname = $2::name AND c.collname IN ('C', 'POSIX')",
+        &[table.oid.into(), column.into()],
+        |_| (),
+    )
+    .is_empty()
+}
+
+/// Is there an index whose first columns are these, in this order? Where `key`, a unique one on
+/// just these, in any order.
+fn has_index(table: &Table, columns: &[&str], key: bool) -> bool {
+    let columns: Vec<String> = columns.iter().map(|c| (*c).to_owned()).collect();
+    let condition = if key {
+        "i.indisunique AND i.indimmediate AND i.indnkeyatts = cardinality($2)
+         AND (SELECT array_agg(a ORDER BY a) FROM unnest(names) a) = (SELECT array_agg(a ORDER BY a) FROM unnest($2) a)"
+    } else {
+        "names[1:cardinality($2)] = $2"
+    };
+    !rows(
+        &format!(
+            "SELECT 1 FROM pg_catalog.pg_index i,
+                    LATERAL (SELECT array_agg(a.attname::text ORDER BY k.n) AS names
+                               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(num, n)
+                               JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num
+                              WHERE k.n <= i.indnkeyatts) AS n
+              WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND {condition}"
+        ),
+        &[table.oid.into(), columns.into()],
+        |_| (),
+    )
+    .is_empty()
+}
+
+/// The key (org, id), and the foreign key that keeps an edge inside its org.
+fn add_keys(table: &Table, c: &Columns, on_delete: OnDelete) {
+    let (sql, org, id, parent) = (table.sql(), ident(&c.org), ident(&c.id), ident(&c.parent));
+    if !has_index(table, &[&c.org, &c.id], true) {
+        ddl(&format!("ALTER TABLE {sql} ADD UNIQUE ({org}, {id})"));
+    }
+    let existing = rows(
+        "SELECT k.conname::text, k.confdeltype::text FROM pg_catalog.pg_constraint k
+          WHERE k.conrelid = $1 AND k.confrelid = $1 AND k.contype = 'f' AND k.conparentid = 0
+            AND (SELECT array_agg(a.attname::text ORDER BY u.n)
+                   FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
+                   JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $2",
+        &[
+            table.oid.into(),
+            vec![c.org.clone(), c.parent.clone()].into(),
+        ],
+        |row| (catalog::text(row, 1), catalog::text(row, 2)),
+    );
+    let (code, action) = match on_delete {
+        OnDelete::Restrict | OnDelete::Adopt => ("a", "NO ACTION".to_owned()),
+        // Without the column list the org would be nulled too.
+        OnDelete::Rootify => ("n", format!("SET NULL ({parent})")),
+        OnDelete::Cascade => ("c", "CASCADE".to_owned()),
+    };
+    match existing.first() {
+        Some((_, is)) if is == code || (code == "a" && is == "r") => return,
+        Some((name, _)) => ddl(&format!(
+            "ALTER TABLE {sql} DROP CONSTRAINT {}",
+            ident(name)
+        )),
+        None => {}
+    }
+    // As the owner past his own row security: otherwise only the bound org's rows are validated.
+    role::as_table_owner(table.owner, || {
+        ddl(&format!(
+            "ALTER TABLE {sql} ADD FOREIGN KEY ({org}, {parent}) REFERENCES {sql} ({org}, {id}) ON DELETE {action}"
+        ));
+    });
+}
+
+/// Computes every path once, by the set, before the triggers stand.
+fn fill(table: &Table, sql: &Sql) {
+    let (path, depth, id, parent, org, max) = (
+        &sql.path,
+        &sql.depth,
+        &sql.id,
+        &sql.parent,
+        &sql.org,
+        sql.max_depth,
+    );
+    let t = &sql.table;
+    let bad = role::as_table_owner(table.owner, || {
+        ddl(&format!(
+            "WITH RECURSIVE p(org, id, path, depth) AS (
+                 SELECT {org}, {id}, '/' || {id}::text || '/', 0 FROM {t} WHERE {parent} IS NULL
+                 UNION ALL
+                 SELECT c.{org}, c.{id}, p.path || c.{id}::text || '/', p.depth + 1
+                   FROM p JOIN {t} c ON c.{org} = p.org AND c.{parent} = p.id WHERE p.depth < {max})
+             UPDATE {t} AS c SET {path} = p.path, {depth} = p.depth FROM p
+              WHERE c.{org} = p.org AND c.{id} = p.id
+                AND (c.{path} IS DISTINCT FROM p.path OR c.{depth} IS DISTINCT FROM p.depth)"
+        ));
+        rows(
+            &format!(
+                "WITH RECURSIVE p(org, id, bad) AS (
+                     SELECT {org}, {id}, {id}::text = '' OR position('/' IN {id}::text) > 0 FROM {t} WHERE {parent} IS NULL
+                     UNION ALL
+                     SELECT c.{org}, c.{id}, c.{id}::text = '' OR position('/' IN c.{id}::text) > 0
+                       FROM p JOIN {t} c ON c.{org} = p.org AND c.{parent} = p.id)
+                 SELECT 'contains \"/\" or is empty', org::text, id::text FROM p WHERE bad
+                 UNION ALL
+                 SELECT 'is on a cycle or below one', c.{org}::text, c.{id}::text FROM {t} c
+                  WHERE NOT EXISTS (SELECT FROM p WHERE p.org = c.{org} AND p.id = c.{id})
+                 UNION ALL
+                 SELECT 'lies deeper than {max}', c.{org}::text, c.{id}::text FROM {t} c
+                  WHERE c.{path} IS NULL OR octet_length(c.{path}) > {bytes}
+                 LIMIT 1",
+                bytes = super::path::MAX_BYTES
+            ),
+            &[],
+            |row| (catalog::text(row, 1), catalog::text(row, 2), catalog::text(row, 3)),
+        )
+    });
+    if let Some((what, org, id)) = bad.first() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+            format!(
+                "{} is no tree: node {id:?} of org {org:?} {what}",
+                table.shown()
+            ),
+        )
+        .hint("Mend the parent links first; nothing was changed.")
+        .table(&table.schema, &table.name)
+        .raise()
+    }
+}
+
+fn create_triggers(table: &Table, c: &Columns, max_depth: i32, on_delete: &str, mode: OnDelete) {
+    let args = [
+        &c.org,
+        &c.id,
+        &c.parent,
+        &c.path,
+        &c.depth,
+        &max_depth.to_string(),
+        on_delete,
+    ]
+    .map(literal)
+    .join(", ");
+    let [org, id, parent, path, depth] =
+        [&c.org, &c.id, &c.parent, &c.path, &c.depth].map(|name| ident(name));
+    let changed = [&org, &id, &parent, &path, &depth]
+        .map(|name| format!("OLD.{name} IS DISTINCT FROM NEW.{name}"))
+        .join(" OR ");
+    for name in expected_triggers(mode) {
+        let (when, function) = match name {
+            "crm_tree_lock_insert" => ("BEFORE INSERT".to_owned(), "_tree_lock"),
+            "crm_tree_lock_update" => (
+                format!("BEFORE UPDATE OF {org}, {id}, {parent}, {path}, {depth}"),
+                "_tree_lock",
+            ),
+            "crm_tree_lock_delete" => ("BEFORE DELETE".to_owned(), "_tree_lock"),
+            "zz_crm_tree_place_insert" => ("BEFORE INSERT".to_owned(), "_tree_place"),
+            "zz_crm_tree_place_update" => ("BEFORE UPDATE".to_owned(), "_tree_place"),
+            "A_crm_tree_settle_insert" => ("AFTER INSERT".to_owned(), "_tree_settle"),
+            "A_crm_tree_settle_update" => ("AFTER UPDATE".to_owned(), "_tree_settle"),
+            _ => ("AFTER DELETE".to_owned(), "_tree_adopt"),
+        };
+        let each = match name {
+            "crm_tree_lock_insert" | "crm_tree_lock_update" | "crm_tree_lock_delete" => {
+                "FOR EACH STATEMENT".to_owned()
+            }
+            "zz_crm_tree_place_update" => format!("FOR EACH ROW WHEN ({changed})"),
+            "A_crm_tree_settle_insert" => format!("FOR EACH ROW WHEN (NEW.{path} IS NULL)"),
+            "A_crm_tree_settle_update" => {
+                format!("FOR EACH ROW WHEN (OLD.{parent} IS DISTINCT FROM NEW.{parent})")
+            }
+            _ => "FOR EACH ROW".to_owned(),
+        };
+        ddl(&format!(
+            "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
+            ident(name),
+            table.sql()
+        ));
+    }
+}
+
+fn drop_triggers(table: &Table) {
+    for name in TRIGGERS {
+        let exists = rows(
+            "SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgname = $2::name",
+            &[table.oid.into(), name.into()],
+            |_| (),
+        );
+        if !exists.is_empty() {
+            ddl(&format!("DROP TRIGGER {} ON {}", ident(name), table.sql()));
+        }
+    }
+}
+
+#[pg_extern(sql = false)]
+fn detach_tree(table: pg_sys::Oid) {
+    let tree = Tree::get(table);
+    tree.table.expect_owner();
+    drop_triggers(&tree.table);
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "DELETE FROM crm_tree.tree WHERE relation OPERATOR(pg_catalog.=) $1",
+            &[tree.table.oid.into()],
+        )
+    })
+    .expect("the registry lets every tree go");
+}
+
+impl Tree {
+    /// The tree a table is; refuses a table that is none.
+    pub fn get(oid: pg_sys::Oid) -> Tree {
+        let table = Table::get(oid);
+        let found = rows(
+            "SELECT org_column::text, id_column::text, parent_column::text, path_column::text, depth_column::text,
+                    max_depth::text, on_delete FROM crm_tree._trees() WHERE relation = $1",
+            &[oid.into()],
+            |row| std::array::from_fn::<String, 7, _>(|i| catalog::text(row, i + 1)),
+        );
+        let Some([org, id, parent, path, depth, max_depth, _]) = found.into_iter().next() else {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{} is not an attached tree", table.shown()),
+            )
+            .hint(format!(
+                "SELECT crm_tree.attach_tree({}, id => '…', parent => '…');",
+                literal(&table.sql())
+            ))
+            .raise()
+        };
+        let columns = Columns {
+            org,
+            id,
+            parent,
+            path,
+            depth,
+        };
+        let (org_column, _) = expect_org_column(&table, &columns.org);
+        let id_type = table.expect_column(&columns.id).type_name;
+        let max_depth = max_depth.parse().unwrap_or(32);
+        let sql = Sql::new(
+            &table.sql(),
+            &columns,
+            &org_column.type_name,
+            &id_type,
+            max_depth,
+        );
+        Tree { table, sql }
+    }
+}

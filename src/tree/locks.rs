@@ -1,0 +1,72 @@
+//! The locks that keep paths right under concurrency.
+//!
+//! Whoever inserts shares the org's lock, whoever moves has it alone, both to the end of the
+//! transaction: a path read from a parent stays true until it is committed, and a mover sees every
+//! row below what he moves. A statement in an unbound session cannot know its orgs beforehand and
+//! takes the tree's lock instead, which bound statements hold in a mode that meets only those.
+
+use crate::pg::lock::{Mode, Space, for_transaction};
+use crate::pg::xact;
+use pgrx::pg_sys::Oid;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Reads a path and builds on it: an insert.
+    Place,
+    /// Changes paths that others build on.
+    Move,
+}
+
+thread_local! {
+    /// What this transaction holds. A savepoint that rolls back releases what was taken in it, so
+    /// the memory goes then; asking PostgreSQL twice is harmless.
+    static HELD: RefCell<HashMap<(Oid, Option<String>), Work>> = RefCell::new(HashMap::new());
+}
+
+pub fn init() {
+    xact::at_top_end(forget);
+    xact::at_sub_abort(forget);
+}
+
+fn forget() {
+    HELD.with(|held| held.borrow_mut().clear());
+}
+
+/// Takes what `work` on `org` needs; None is every org of the tree.
+pub fn take(tree: Oid, org: Option<&str>, work: Work) {
+    let held =
+        |org: Option<&str>| HELD.with(|h| h.borrow().get(&(tree, org.map(str::to_owned))).copied());
+    if held(None) >= Some(work) || held(org) >= Some(work) {
+        return;
+    }
+    let tree_key = u64::from(tree.to_u32());
+    match org {
+        None => {
+            let mode = if work == Work::Move {
+                Mode::All
+            } else {
+                Mode::Write
+            };
+            for_transaction(Space::Tree, tree_key, mode);
+        }
+        Some(org) => {
+            let (intent, mode) = match work {
+                Work::Place => (Mode::IntendWrite, Mode::Write),
+                Work::Move => (Mode::IntendMove, Mode::All),
+            };
+            for_transaction(Space::Tree, tree_key, intent);
+            for_transaction(Space::TreeOrg, org_key(tree, org), mode);
+        }
+    }
+    HELD.with(|h| h.borrow_mut().insert((tree, org.map(str::to_owned)), work));
+}
+
+/// Two orgs whose keys collide only wait for each other more than they need.
+fn org_key(tree: Oid, org: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (tree.to_u32(), org).hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,571 @@
+//! The triggers that keep paths right.
+//!
+//! `lock` (BEFORE STATEMENT) takes the org's lock before any row of the statement is locked. `place`
+//! (BEFORE ROW) gives the row the path its parent has at that moment, and remembers what the end of
+//! the statement must settle. `settle` (AFTER ROW) does that at the statement's first event, when all
+//! its rows are there: judged on the final state, so a swap is legal and a cycle is not. AFTER ROW
+//! triggers reach every partition, one attached tomorrow included; statement triggers do not.
+
+use super::locks::{self, Work};
+use super::moves::{self, Touched, Trouble};
+use super::path;
+use super::shape::{OnDelete, Shape};
+use crate::error::Refusal;
+use crate::pg::spi::{self, Arg};
+use crate::pg::trigger::{Call, Event, Outcome, Row, Value};
+use crate::pg::{role, session, xact};
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+/// What the end of a statement has to settle in one org of one tree.
+///
+/// An entry may outlive the row it is about (another trigger skipped the row, a savepoint rolled
+/// back): it is checked against the row before it is used, so too many entries cost time only.
+/// That is also why a rolled back savepoint does not clear them: an outer statement's are among them.
+#[derive(Default)]
+struct Pending {
+    moved: HashMap<String, Vec<String>>,
+    /// Rows stand without a path, waiting for a parent that comes later in the statement.
+    unset: bool,
+    /// Some rows could not be given one; each is judged at its own event.
+    stuck: bool,
+}
+
+#[derive(Default)]
+struct State {
+    pending: HashMap<(Oid, String), Pending>,
+    /// Paths of parents looked up before. True while this transaction holds the org's lock and has
+    /// not moved anything itself.
+    parents: HashMap<(Oid, String, String), (String, i32)>,
+    /// Lookups in a row that found no parent: a load with children first, which looks up in vain.
+    misses: u32,
+    /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
+    /// fires runs its statements deeper, and gets no exemption.
+    rewriting: Option<(Oid, i32)>,
+}
+
+/// Parents remembered at most: about a megabyte.
+const MAX_PARENTS: usize = 8192;
+/// After this many vain lookups in a row, rows are left to the end of the statement.
+const MAX_MISSES: u32 = 64;
+/// Links walked at most to say why a row cannot be placed.
+const MAX_WALK: usize = 100_000;
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::new(State::default());
+}
+
+fn state<R>(work: impl FnOnce(&mut State) -> R) -> R {
+    STATE.with(|s| work(&mut s.borrow_mut()))
+}
+
+pub fn init() {
+    xact::at_top_end(|| state(|s| *s = State::default()));
+    // A parent inserted in the savepoint is gone.
+    xact::at_sub_abort(|| state(|s| s.parents.clear()));
+}
+
+/// BEFORE STATEMENT.
+pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
+    let shape = Shape::of(call);
+    let work = match (call.event(), shape.on_delete) {
+        (Event::Insert, _) => Work::Place,
+        (Event::Delete, OnDelete::Restrict | OnDelete::Cascade) => return Outcome::Done,
+        _ => Work::Move,
+    };
+    locks::take(shape.root, session::org().as_deref(), work);
+    state(|s| s.misses = 0);
+    Outcome::Done
+}
+
+/// BEFORE ROW of INSERT and UPDATE.
+pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
+    let shape = Shape::of(call);
+    let row = match call.event() {
+        Event::Insert => place_insert(&shape, call.new_row()),
+        _ => place_update(&shape, call.old(), call.new_row()),
+    };
+    Outcome::Keep(row)
+}
+
+struct Key {
+    org: String,
+    id: String,
+    parent: Option<String>,
+}
+
+impl Key {
+    /// None where org or id is null: the table's own NOT NULL refuses the row.
+    fn of(shape: &Shape, row: &Row<'_>) -> Option<Key> {
+        Some(Key {
+            org: row.text(shape.org)?,
+            id: row.text(shape.id)?,
+            parent: row.text(shape.parent),
+        })
+    }
+}
+
+fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
+    let Some(key) = Key::of(shape, &row) else {
+        return row;
+    };
+    refuse_bad_id(shape, &key.id);
+    locks::take(shape.root, Some(&key.org), Work::Place);
+    let tree_org = (shape.root, key.org.clone());
+    // A row that changes its parent and its partition arrives as an insert; what is remembered of it
+    // is settled by the insert's event, which only a row without a path has.
+    let moved_here = state(|s| {
+        s.pending
+            .get(&tree_org)
+            .is_some_and(|pending| pending.moved.contains_key(&key.id))
+    });
+    let place = if moved_here {
+        None
+    } else {
+        place_below(shape, &key)
+    };
+    if place.is_none() {
+        state(|s| s.pending.entry(tree_org).or_default().unset = true);
+    }
+    with_place(shape, row, place.as_ref())
+}
+
+fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
+    let rewriting = state(|s| s.rewriting);
+    if let Some((root, depth)) = rewriting
+        && root == shape.root
+        && depth == xact::trigger_depth()
+    {
+        refuse_beyond_limits(shape, &new);
+        return new;
+    }
+    let Some(was) = Key::of(shape, &old) else {
+        return new;
+    };
+    match Key::of(shape, &new) {
+        Some(is) if is.org == was.org && is.id == was.id => {}
+        is => refuse_key_change(shape, &was, is.as_ref()),
+    }
+    let parent = new.text(shape.parent);
+    if parent == was.parent {
+        return new.with(&[
+            (shape.path, Value::Text(old.text(shape.path).as_deref())),
+            (shape.depth, Value::Int(old.int(shape.depth))),
+        ]);
+    }
+    locks::take(shape.root, Some(&was.org), Work::Move);
+    let key = Key { parent, ..was };
+    let place = place_below(shape, &key);
+    let carried = old
+        .text(shape.path)
+        .into_iter()
+        .chain(place.as_ref().map(|p| p.0.clone()));
+    state(|s| {
+        s.parents.clear();
+        let pending = s.pending.entry((shape.root, key.org.clone())).or_default();
+        pending
+            .moved
+            .entry(key.id.clone())
+            .or_default()
+            .extend(carried);
+    });
+    with_place(shape, new, place.as_ref())
+}
+
+/// Where the row stands by what its parent's row says now. None: the parent has no path yet, is not
+/// there yet, or puts the row beyond the limits; the end of the statement decides.
+fn place_below(shape: &Shape, key: &Key) -> Option<(String, i32)> {
+    let place = match &key.parent {
+        None => (path::of_root(&key.id), 0),
+        Some(parent) => {
+            let (above, depth) = place_of(shape, &key.org, parent)?;
+            (path::child(&above, &key.id), depth + 1)
+        }
+    };
+    (place.1 <= shape.max_depth && place.0.len() <= path::MAX_BYTES).then_some(place)
+}
+
+fn place_of(shape: &Shape, org: &str, id: &str) -> Option<(String, i32)> {
+    let key = (shape.root, org.to_owned(), id.to_owned());
+    let (known, misses) = state(|s| (s.parents.get(&key).cloned(), s.misses));
+    if known.is_some() || misses >= MAX_MISSES {
+        return known;
+    }
+    let rows = role::as_table_owner(shape.owner, || {
+        spi::run::<2>(&shape.sql().place_of(), vec![Arg::Text(org), Arg::Text(id)])
+    });
+    let found = rows
+        .into_iter()
+        .next()
+        .and_then(|[path, depth]| Some((path?, depth?.parse().ok()?)));
+    state(|s| match &found {
+        Some(place) => {
+            s.misses = 0;
+            if s.parents.len() >= MAX_PARENTS {
+                s.parents.clear();
+            }
+            s.parents.insert(key, place.clone());
+        }
+        None => s.misses += 1,
+    });
+    found
+}
+
+fn with_place<'a>(shape: &Shape, row: Row<'a>, place: Option<&(String, i32)>) -> Row<'a> {
+    row.with(&[
+        (shape.path, Value::Text(place.map(|p| p.0.as_str()))),
+        (shape.depth, Value::Int(place.map(|p| p.1))),
+    ])
+}
+
+/// AFTER ROW: of an INSERT that left the path unset, of an UPDATE that changed the parent.
+pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
+    let shape = Shape::of(call);
+    let Some(key) = Key::of(&shape, &call.new_row()) else {
+        return Outcome::Done;
+    };
+    let tree_org = (shape.root, key.org.clone());
+    let pending = state(|s| {
+        let pending = s.pending.remove(&tree_org);
+        s.parents.clear();
+        pending
+    });
+    let Some(mut pending) = pending else {
+        return Outcome::Done;
+    };
+    if !pending.moved.is_empty() || pending.unset {
+        role::as_table_owner(shape.owner, || {
+            settle_moved(&shape, &key.org, std::mem::take(&mut pending.moved));
+            if pending.unset {
+                rewrite(shape.root, || {
+                    spi::run::<0>(&shape.sql().fill_unset(), vec![Arg::Text(&key.org)]);
+                });
+                let left =
+                    spi::run::<1>(&shape.sql().any_unset(), vec![Arg::Text(&key.org)]).is_empty();
+                pending.stuck = !left;
+                pending.unset = false;
+            }
+        });
+    }
+    if pending.stuck {
+        role::as_table_owner(shape.owner, || refuse_unplaced(&shape, &key));
+        state(|s| s.pending.insert(tree_org, pending));
+    }
+    Outcome::Done
+}
+
+fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
+    if moved.is_empty() {
+        return;
+    }
+    let sql = shape.sql();
+    let mut touched: HashMap<String, Touched> = HashMap::new();
+    let mut others: HashMap<String, String> = HashMap::new();
+    let mut ask: Vec<String> = moved.keys().cloned().collect();
+    let mut asked: HashSet<String> = ask.iter().cloned().collect();
+    while !ask.is_empty() {
+        let rows = spi::run::<3>(&sql.nodes(), vec![Arg::Text(org), Arg::Texts(ask)]);
+        for [id, parent, stored] in rows {
+            let Some(id) = id else { continue };
+            match (moved.get(&id), stored) {
+                (None, Some(stored)) => {
+                    others.insert(id, stored);
+                }
+                (carried, stored) => {
+                    let carried = carried.cloned().unwrap_or_default();
+                    touched.insert(
+                        id,
+                        Touched {
+                            parent,
+                            stored,
+                            carried,
+                        },
+                    );
+                }
+            }
+        }
+        ask = touched
+            .values()
+            .filter_map(|t| t.parent.clone())
+            .filter(|p| asked.insert(p.clone()))
+            .collect();
+    }
+    let finals = moves::final_paths(&touched, &others)
+        .unwrap_or_else(|trouble| refuse_trouble(shape, &trouble));
+    rewrite(shape.root, || {
+        for batch in moves::rewrites(&touched, &finals) {
+            run_batch(shape, org, &batch);
+        }
+        let own = moves::own_rows(&touched, &finals);
+        if !own.is_empty() {
+            let depths = own.iter().map(|(_, p)| path::depth(p)).collect();
+            let (ids, paths) = own.into_iter().unzip();
+            spi::run::<0>(
+                &sql.set_many(),
+                vec![
+                    Arg::Text(org),
+                    Arg::Texts(ids),
+                    Arg::Texts(paths),
+                    Arg::Ints(depths),
+                ],
+            );
+        }
+    });
+}
+
+fn run_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
+    let end = |p: &str| path::subtree_end(p).expect("a kept path is a path");
+    let keep = |p: &str| p.chars().count() as i32 + 1;
+    let gain = |r: &moves::Rewrite| path::depth(&r.to) - path::depth(&r.from);
+    if let [one] = batch {
+        spi::run::<0>(
+            &shape.sql().rewrite_one(),
+            vec![
+                Arg::Text(org),
+                Arg::Text(&one.from),
+                Arg::Text(&end(&one.from)),
+                Arg::Text(&one.to),
+                Arg::Int(keep(&one.from)),
+                Arg::Int(gain(one)),
+            ],
+        );
+    } else {
+        spi::run::<0>(
+            &shape.sql().rewrite_many(),
+            vec![
+                Arg::Text(org),
+                Arg::Texts(batch.iter().map(|r| r.from.clone()).collect()),
+                Arg::Texts(batch.iter().map(|r| end(&r.from)).collect()),
+                Arg::Texts(batch.iter().map(|r| r.to.clone()).collect()),
+                Arg::Ints(batch.iter().map(|r| keep(&r.from)).collect()),
+                Arg::Ints(batch.iter().map(gain).collect()),
+            ],
+        );
+    }
+}
+
+/// Puts the mark back when the rewrite is done or unwinds. A savepoint that rolls back inside it
+/// (in a user's trigger that it fired) must leave the mark alone.
+struct Unmark(Option<(Oid, i32)>);
+
+impl Drop for Unmark {
+    fn drop(&mut self) {
+        state(|s| s.rewriting = self.0);
+    }
+}
+
+/// Runs our own UPDATE of paths on the tree: `place` lets its rows pass, checked against the limits
+/// only.
+pub fn rewrite<R>(root: Oid, work: impl FnOnce() -> R) -> R {
+    let mark = (root, xact::trigger_depth() + 1);
+    let _unmark = Unmark(state(|s| s.rewriting.replace(mark)));
+    work()
+}
+
+/// Are we inside our own rewrite of paths, at its outermost statement? For `touch_updated_at`.
+pub fn is_rewriting() -> bool {
+    state(|s| s.rewriting).is_some_and(|(_, depth)| depth == xact::trigger_depth())
+}
+
+/// AFTER ROW of DELETE in a tree that adopts: children go to the nearest ancestor that is left.
+/// Fires before the foreign key's own trigger, which sorts behind it by name.
+pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
+    let shape = Shape::of(call);
+    let old = call.old();
+    let Some(key) = Key::of(&shape, &old) else {
+        return Outcome::Done;
+    };
+    let sql = shape.sql();
+    role::as_table_owner(shape.owner, || {
+        let still_there = spi::run::<2>(
+            &sql.place_of(),
+            vec![Arg::Text(&key.org), Arg::Text(&key.id)],
+        );
+        if !still_there.is_empty() {
+            return; // The row only changed its partition.
+        }
+        let above: Vec<String> = old
+            .text(shape.path)
+            .map(|p| {
+                path::ids(&p)
+                    .filter(|id| *id != key.id)
+                    .map(str::to_owned)
+                    .collect()
+            })
+            .unwrap_or_default();
+        let survivor = spi::run::<1>(
+            &sql.nearest_survivor(),
+            vec![Arg::Text(&key.org), Arg::Texts(above)],
+        )
+        .into_iter()
+        .next()
+        .and_then(|[id]| id)
+        .unwrap_or_default();
+        spi::run::<0>(
+            &sql.reparent_children(),
+            vec![
+                Arg::Text(&key.org),
+                Arg::Text(&key.id),
+                Arg::Text(&survivor),
+            ],
+        );
+    });
+    Outcome::Done
+}
+
+fn refusal(shape: &Shape, code: PgSqlErrorCode, message: String) -> Refusal {
+    Refusal::new(code, message).table(&shape.schema, &shape.name)
+}
+
+fn refuse_bad_id(shape: &Shape, id: &str) {
+    if id.is_empty() || id.contains('/') {
+        refusal(
+            shape,
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("{id:?} cannot be the id of a node: it is empty or contains \"/\""),
+        )
+        .hint("Paths separate ids with \"/\"; use another character in the key, for example \"-\".")
+        .constraint("crm_tree_valid_id")
+        .raise()
+    }
+}
+
+fn refuse_key_change(shape: &Shape, was: &Key, is: Option<&Key>) -> ! {
+    let to = is.map_or("null".to_owned(), |k| {
+        format!("{:?} of org {:?}", k.id, k.org)
+    });
+    refusal(
+        shape,
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+        format!(
+            "node {:?} of org {:?} cannot become {to}: a node keeps its id and org",
+            was.id, was.org
+        ),
+    )
+    .hint("Insert the node under its new key, move the children to it, then delete the old one.")
+    .constraint("crm_tree_key_fixed")
+    .raise()
+}
+
+fn refuse_beyond_limits(shape: &Shape, row: &Row<'_>) {
+    let depth = row.int(shape.depth).unwrap_or(0);
+    if depth > shape.max_depth {
+        refuse_too_deep(shape, &row.text(shape.id).unwrap_or_default(), depth)
+    }
+    if let Some(path) = row.text(shape.path)
+        && path.len() > path::MAX_BYTES
+    {
+        refuse_too_long(shape, &row.text(shape.id).unwrap_or_default(), path.len())
+    }
+}
+
+fn refuse_too_deep(shape: &Shape, id: &str, depth: i32) -> ! {
+    refusal(
+        shape,
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+        format!(
+            "node {id:?} would be at depth {depth}, and this tree goes down to {}",
+            shape.max_depth
+        ),
+    )
+    .hint("Place it higher, or attach the tree again with a larger max_depth.")
+    .constraint("crm_tree_max_depth")
+    .raise()
+}
+
+fn refuse_too_long(shape: &Shape, id: &str, bytes: usize) -> ! {
+    refusal(
+        shape,
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+        format!(
+            "the path of node {id:?} would take {bytes} bytes, and {} can be indexed",
+            path::MAX_BYTES
+        ),
+    )
+    .hint("Place it higher, or use shorter ids.")
+    .constraint("crm_tree_max_depth")
+    .raise()
+}
+
+fn refuse_trouble(shape: &Shape, trouble: &Trouble) -> ! {
+    match trouble {
+        Trouble::Cycle(ids) => refuse_cycle(shape, ids),
+        Trouble::NoParent { id, parent } => refuse_no_parent(shape, id, parent),
+    }
+}
+
+fn refuse_cycle(shape: &Shape, ids: &[String]) -> ! {
+    let first = ids.first().map_or("", String::as_str);
+    let shown: Vec<&str> = ids
+        .iter()
+        .take(20)
+        .map(String::as_str)
+        .chain([first])
+        .collect();
+    refusal(
+        shape,
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+        format!("node {first:?} would become its own ancestor"),
+    )
+    .detail(format!(
+        "The links would run in a circle, child to parent: {}.",
+        shown.join(" → ")
+    ))
+    .hint("Choose a parent outside the node's own subtree, or move that parent out of it first.")
+    .constraint("crm_tree_no_cycle")
+    .raise()
+}
+
+fn refuse_no_parent(shape: &Shape, id: &str, parent: &str) -> ! {
+    refusal(
+        shape,
+        PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
+        format!("node {id:?} names the parent {parent:?}, which is not in its org"),
+    )
+    .hint("Insert the parent first or in the same statement; an edge cannot cross from one org to another.")
+    .constraint("crm_tree_parent_in_org")
+    .raise()
+}
+
+/// Says why the row of this event, if it has no path, can have none.
+fn refuse_unplaced(shape: &Shape, key: &Key) {
+    let sql = shape.sql();
+    let mut walked: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
+    let mut at = key.id.clone();
+    while walked.len() < MAX_WALK {
+        let row = spi::run::<3>(
+            &sql.nodes(),
+            vec![Arg::Text(&key.org), Arg::Texts(vec![at.clone()])],
+        )
+        .into_iter()
+        .next();
+        let Some([_, parent, stored]) = row else {
+            match walked.last() {
+                Some(child) => refuse_no_parent(shape, child, &at),
+                None => return, // The row was deleted again.
+            }
+        };
+        if let Some(stored) = stored {
+            if walked.is_empty() {
+                return; // This one has its path.
+            }
+            refuse_too_deep(shape, &key.id, path::depth(&stored) + walked.len() as i32)
+        }
+        seen.insert(at.clone());
+        walked.push(at);
+        match parent {
+            None => refuse_too_deep(shape, &key.id, walked.len() as i32 - 1),
+            Some(parent) => {
+                if seen.contains(&parent) {
+                    let from = walked.iter().position(|id| *id == parent).unwrap_or(0);
+                    refuse_cycle(shape, &walked[from..])
+                }
+                at = parent;
+            }
+        }
+    }
+    refuse_too_deep(shape, &key.id, MAX_WALK as i32)
+}

@@ -1,0 +1,17 @@
+//! Trees: paths kept right by triggers, whatever order the rows come in and whoever else writes.
+
+pub mod attach;
+pub mod check;
+mod functions;
+pub mod locks;
+pub mod maintain;
+pub mod moves;
+pub mod path;
+pub mod read;
+pub mod shape;
+
+/// Called once, when the library is loaded.
+pub fn init() {
+    locks::init();
+    maintain::init();
+}
