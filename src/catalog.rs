@@ -154,15 +154,9 @@ pub fn opt_text(row: &spi::SpiHeapTupleData, n: usize) -> Option<String> {
 }
 
 /// Runs a query as the caller and reads each row.
-pub fn rows<T>(
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-    read: impl Fn(&spi::SpiHeapTupleData) -> T,
-) -> Vec<T> {
+pub fn rows<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&spi::SpiHeapTupleData) -> T) -> Vec<T> {
     Spi::connect(|client| {
-        let table = client
-            .select(sql, None, args)
-            .unwrap_or_else(|e| error!("{e}"));
+        let table = client.select(sql, None, args).unwrap_or_else(|e| error!("{e}"));
         table.map(|row| read(&row)).collect()
     })
 }

@@ -24,14 +24,7 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
-        Refusal {
-            code,
-            message: message.into(),
-            detail: None,
-            hint: None,
-            constraint: None,
-            table: None,
-        }
+        Refusal { code, message: message.into(), detail: None, hint: None, constraint: None, table: None }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -69,11 +62,9 @@ impl Refusal {
         unreachable!("an ERROR does not return")
     }
 
-    /// The refusal raised last, if it is the one with this code and message.
-    pub fn take_last(code: PgSqlErrorCode, message: &str) -> Option<Refusal> {
-        LAST.with(|last| {
-            last.borrow_mut()
-                .take_if(|r| r.code == code && r.message == message)
-        })
+    /// The refusal raised last, if it is the one with this code and message. It stays: a refusal on
+    /// its way up passes every trigger it was raised below.
+    pub fn raised_last(code: PgSqlErrorCode, message: &str) -> Option<Refusal> {
+        LAST.with(|last| last.borrow().clone().filter(|r| r.code == code && r.message == message))
     }
 }

@@ -32,10 +32,7 @@ macro_rules! raw_function {
 raw_function!(
     crm_tree_current_org,
     pg_finfo_crm_tree_current_org,
-    (*(&raw const BOUND))
-        .uuid
-        .as_ref()
-        .map(|u| pg_sys::Datum::from(u.as_ptr())),
+    (*(&raw const BOUND)).uuid.as_ref().map(|u| pg_sys::Datum::from(u.as_ptr())),
     0
 );
 raw_function!(

@@ -9,6 +9,7 @@ pub mod relation;
 pub mod role;
 pub mod scan;
 pub mod session;
+pub mod settings;
 pub mod spi;
 pub mod trigger;
 pub mod worker;

@@ -51,9 +51,7 @@ pub fn facts(relation: Oid) -> Facts {
         let namespace = pg_sys::get_namespace_name((*class).relnamespace);
         let facts = Facts {
             schema: CStr::from_ptr(namespace).to_string_lossy().into_owned(),
-            name: CStr::from_ptr((*class).relname.data.as_ptr())
-                .to_string_lossy()
-                .into_owned(),
+            name: CStr::from_ptr((*class).relname.data.as_ptr()).to_string_lossy().into_owned(),
             owner: (*class).relowner,
         };
         pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
@@ -66,8 +64,6 @@ pub fn column_type(relation: Oid, column: i16) -> String {
     // SAFETY: catalog lookups; the name is a palloc'd C string.
     unsafe {
         let type_oid = pg_sys::get_atttype(relation, column);
-        CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid))
-            .to_string_lossy()
-            .into_owned()
+        CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)).to_string_lossy().into_owned()
     }
 }

@@ -44,10 +44,7 @@ impl Drop for Restore {
 }
 
 fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
-    let mut restore = Restore {
-        user: Oid::INVALID,
-        context: 0,
-    };
+    let mut restore = Restore { user: Oid::INVALID, context: 0 };
     // SAFETY: reads, then sets the two statics; `restore` undoes it.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut restore.user, &mut restore.context);

@@ -17,11 +17,7 @@ pub(super) struct Bound {
     pub bigint: Option<i64>,
 }
 
-pub(super) static mut BOUND: Bound = Bound {
-    text: std::ptr::null_mut(),
-    uuid: None,
-    bigint: None,
-};
+pub(super) static mut BOUND: Bound = Bound { text: std::ptr::null_mut(), uuid: None, bigint: None };
 static mut ORG: *mut c_char = std::ptr::null_mut();
 static mut USER: *mut c_char = std::ptr::null_mut();
 static mut ASSIGNING: bool = false;

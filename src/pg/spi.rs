@@ -60,10 +60,7 @@ pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
         let plan = plan(sql, &types);
         let (test, crosscheck) = if xact::keeps_one_snapshot() {
             pg_sys::CommandCounterIncrement();
-            (
-                pg_sys::GetLatestSnapshot(),
-                pg_sys::GetTransactionSnapshot(),
-            )
+            (pg_sys::GetLatestSnapshot(), pg_sys::GetTransactionSnapshot())
         } else {
             (std::ptr::null_mut(), std::ptr::null_mut())
         };
@@ -116,13 +113,8 @@ unsafe fn copy_rows<const N: usize>() -> Rows<N> {
             .map(|i| {
                 let tuple = *(*table).vals.add(i);
                 std::array::from_fn(|column| {
-                    let value: *mut c_char =
-                        pg_sys::SPI_getvalue(tuple, (*table).tupdesc, column as i32 + 1);
-                    (!value.is_null()).then(|| {
-                        std::ffi::CStr::from_ptr(value)
-                            .to_string_lossy()
-                            .into_owned()
-                    })
+                    let value: *mut c_char = pg_sys::SPI_getvalue(tuple, (*table).tupdesc, column as i32 + 1);
+                    (!value.is_null()).then(|| std::ffi::CStr::from_ptr(value).to_string_lossy().into_owned())
                 })
             })
             .collect()

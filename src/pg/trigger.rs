@@ -65,11 +65,7 @@ impl<'a> Call<'a> {
         unsafe {
             let trigger = (*self.data).tg_trigger;
             (0..(*trigger).tgnargs as usize)
-                .map(|i| {
-                    CStr::from_ptr(*(*trigger).tgargs.add(i))
-                        .to_string_lossy()
-                        .into_owned()
-                })
+                .map(|i| CStr::from_ptr(*(*trigger).tgargs.add(i)).to_string_lossy().into_owned())
                 .collect()
         }
     }
@@ -95,11 +91,7 @@ impl<'a> Call<'a> {
     unsafe fn row(&self, tuple: pg_sys::HeapTuple) -> Row<'a> {
         // SAFETY: the tuple belongs to the trigger's relation, whose descriptor outlives the call.
         let desc = unsafe { (*(*self.data).tg_relation).rd_att };
-        Row {
-            tuple,
-            desc,
-            life: PhantomData,
-        }
+        Row { tuple, desc, life: PhantomData }
     }
 }
 
@@ -107,8 +99,7 @@ impl<'a> Row<'a> {
     fn datum(&self, column: i16) -> Option<Datum> {
         let mut is_null = false;
         // SAFETY: the tuple matches its descriptor, `column` is one of its attributes.
-        let datum =
-            unsafe { pg_sys::heap_getattr(self.tuple, column.into(), self.desc, &mut is_null) };
+        let datum = unsafe { pg_sys::heap_getattr(self.tuple, column.into(), self.desc, &mut is_null) };
         (!is_null).then_some(datum)
     }
 
@@ -117,8 +108,7 @@ impl<'a> Row<'a> {
         let datum = self.datum(column)?;
         // SAFETY: the output function of the column's own type is called on a value of that type.
         unsafe {
-            let attribute = (*self.desc).attrs.as_ptr().add(column as usize - 1);
-            let type_oid = type_of(self.desc, attribute, column);
+            let type_oid = pg_sys::SPI_gettypeid(self.desc, column.into());
             if matches!(type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID) {
                 return String::from_datum(datum, false);
             }
@@ -145,10 +135,7 @@ impl<'a> Row<'a> {
             })
             .collect();
         let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
-        let mut datums: Vec<Datum> = datums
-            .into_iter()
-            .map(|d| d.unwrap_or(Datum::from(0)))
-            .collect();
+        let mut datums: Vec<Datum> = datums.into_iter().map(|d| d.unwrap_or(Datum::from(0))).collect();
         // SAFETY: the three arrays have one entry a column; the copy lives in the current context,
         // which for a trigger is reset after the row.
         let tuple = unsafe {
@@ -165,24 +152,7 @@ impl<'a> Row<'a> {
     }
 }
 
-#[cfg(not(feature = "pg18"))]
-unsafe fn type_of(
-    _desc: pg_sys::TupleDesc,
-    attribute: *const pg_sys::FormData_pg_attribute,
-    _column: i16,
-) -> Oid {
-    // SAFETY: the caller's pointer is one of the descriptor's attributes.
-    unsafe { (*attribute).atttypid }
-}
-
-/// From 18 on the attributes lie behind the compact ones.
-#[cfg(feature = "pg18")]
-unsafe fn type_of<T>(desc: pg_sys::TupleDesc, _attribute: *const T, column: i16) -> Oid {
-    // SAFETY: the column is one of the descriptor's attributes.
-    unsafe { pg_sys::SPI_gettypeid(desc, column.into()) }
-}
-
-/// The attribute numbers of columns by name, for the relation with this oid; None where missing.
+/// The attribute number of a column by name; None where it is missing.
 pub fn column_number(relation: Oid, name: &str) -> Option<i16> {
     let name = std::ffi::CString::new(name).ok()?;
     // SAFETY: a syscache lookup.
@@ -219,21 +189,17 @@ pub unsafe extern "C-unwind" fn guarded(
         }
         context as *mut pg_sys::TriggerData
     };
-    let call = Call {
-        data,
-        life: PhantomData,
-    };
+    let call = Call { data, life: PhantomData };
     match catch_unwind(AssertUnwindSafe(|| body(&call))) {
         Ok(Outcome::Keep(row)) => Answer::Return(Datum::from(row.tuple)),
         Ok(Outcome::Done) => Answer::Return(Datum::from(0)),
         Err(payload) => {
             let known = if let Some(report) = payload.downcast_ref::<ErrorReportWithLevel>() {
-                Refusal::take_last(report.sql_error_code(), report.message())
-            } else if let Some(
-                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report),
-            ) = payload.downcast_ref::<CaughtError>()
+                Refusal::raised_last(report.sql_error_code(), report.message())
+            } else if let Some(CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) =
+                payload.downcast_ref::<CaughtError>()
             {
-                Refusal::take_last(report.sql_error_code(), report.message())
+                Refusal::raised_last(report.sql_error_code(), report.message())
             } else {
                 None
             };
@@ -309,23 +275,7 @@ macro_rules! trigger_function {
     };
 }
 
-trigger_function!(
-    crm_tree_lock,
-    pg_finfo_crm_tree_lock,
-    crate::tree::maintain::lock
-);
-trigger_function!(
-    crm_tree_place,
-    pg_finfo_crm_tree_place,
-    crate::tree::maintain::place
-);
-trigger_function!(
-    crm_tree_settle,
-    pg_finfo_crm_tree_settle,
-    crate::tree::maintain::settle
-);
-trigger_function!(
-    crm_tree_adopt,
-    pg_finfo_crm_tree_adopt,
-    crate::tree::maintain::adopt
-);
+trigger_function!(crm_tree_lock, pg_finfo_crm_tree_lock, crate::tree::maintain::lock);
+trigger_function!(crm_tree_place, pg_finfo_crm_tree_place, crate::tree::maintain::place);
+trigger_function!(crm_tree_settle, pg_finfo_crm_tree_settle, crate::tree::maintain::settle);
+trigger_function!(crm_tree_adopt, pg_finfo_crm_tree_adopt, crate::tree::maintain::adopt);

@@ -253,6 +253,16 @@ pub fn transaction<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
     result
 }
 
+/// Argument `n` (from 0), a jsonb, as text. pgrx's own reading of jsonb passes numbers through f64.
+pub fn jsonb_argument(fcinfo: pg_sys::FunctionCallInfo, n: usize) -> Option<String> {
+    // SAFETY: the caller's argument `n` is declared jsonb, so that its output function fits.
+    unsafe {
+        let value = pgrx::pg_getarg_datum(fcinfo, n)?;
+        let text = pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), value);
+        Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
 /// Are we in a transaction block that a COMMIT inside a procedure could not end?
 pub fn in_transaction_block() -> bool {
     // SAFETY: reads backend state.

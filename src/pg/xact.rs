@@ -76,10 +76,7 @@ pub fn outlives_statement() -> bool {
         }
         let portal = pg_sys::ActivePortal;
         portal.is_null()
-            || matches!(
-                (*portal).commandTag,
-                pg_sys::CommandTag::CMDTAG_CALL | pg_sys::CommandTag::CMDTAG_DO
-            )
+            || matches!((*portal).commandTag, pg_sys::CommandTag::CMDTAG_CALL | pg_sys::CommandTag::CMDTAG_DO)
     }
 }
 

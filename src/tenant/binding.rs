@@ -24,9 +24,7 @@ pub fn init() {
 /// transaction may bind.
 fn remember_loss(org: &str, user: Option<&str>) {
     FIRST.with(|first| {
-        first
-            .borrow_mut()
-            .get_or_insert_with(|| (org.to_owned(), user.map(str::to_owned)));
+        first.borrow_mut().get_or_insert_with(|| (org.to_owned(), user.map(str::to_owned)));
     });
 }
 
@@ -68,18 +66,10 @@ fn bind(org: &str, user: Option<&str>, scope: Scope) {
     let caller = role::current();
     if !role::is_superuser(caller) && !grants::may_bind(caller, org.as_str(), scope) {
         let name = role::name(caller).unwrap_or_default();
-        let for_session = if scope == Scope::Session {
-            ", for_session => true"
-        } else {
-            ""
-        };
+        let for_session = if scope == Scope::Session { ", for_session => true" } else { "" };
         Refusal::new(
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!(
-                "role \"{name}\" may not bind {} to org {:?}",
-                scope_word(scope),
-                org.as_str()
-            ),
+            format!("role \"{name}\" may not bind {} to org {:?}", scope_word(scope), org.as_str()),
         )
         .hint(format!(
             "A superuser can allow it: SELECT crm_tree.grant_org('{name}', '{}'{for_session});",
@@ -126,17 +116,12 @@ pub fn refuse_unbound(kind: &str) -> ! {
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             format!("the bound org {org:?} is not a {kind}, and the table's org column is"),
         )
-        .hint(format!(
-            "Bind it as the type the table has, for example crm_tree.bind_org(…::{kind})."
-        ))
+        .hint(format!("Bind it as the type the table has, for example crm_tree.bind_org(…::{kind})."))
         .raise()
     }
-    Refusal::new(
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        "no org is bound",
-    )
-    .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
-    .raise()
+    Refusal::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "no org is bound")
+        .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
+        .raise()
 }
 
 #[pg_extern(sql = false)]

@@ -14,32 +14,23 @@ pub fn may_bind(caller: pg_sys::Oid, org: &str, scope: Scope) -> bool {
     let holds = |row: &PgHeapTuple<'_, AllocatedByRust>| {
         let grantee = row.get_by_name::<pg_sys::Oid>("role").ok().flatten();
         let name = row.get_by_name::<String>("role_name").ok().flatten();
-        let session = row
-            .get_by_name::<bool>("for_session")
-            .ok()
-            .flatten()
-            .unwrap_or(false);
+        let session = row.get_by_name::<bool>("for_session").ok().flatten().unwrap_or(false);
         let Some(grantee) = grantee else { return false };
         (scope == Scope::Transaction || session)
             && name.is_some()
             && role::name(grantee) == name
             && role::has_privileges_of(caller, grantee)
     };
-    [org, ANY]
-        .into_iter()
-        .any(|key| scan::by_text_key("org_grant", "org_grant_org", key, holds))
+    [org, ANY].into_iter().any(|key| scan::by_text_key("org_grant", "org_grant_org", key, holds))
 }
 
 fn checked(org: &str) -> &str {
     if org != ANY
         && let Err(why) = OrgId::parse(org)
     {
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("{org:?} is not an org: {why}"),
-        )
-        .hint("Pass the org's key, or '*' for every org.")
-        .raise()
+        Refusal::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("{org:?} is not an org: {why}"))
+            .hint("Pass the org's key, or '*' for every org.")
+            .raise()
     }
     org
 }
@@ -51,12 +42,11 @@ fn role_oid(name: &str) -> pg_sys::Oid {
     );
     match oid {
         Ok(Some(oid)) => oid,
-        _ => Refusal::new(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("role \"{name}\" does not exist"),
-        )
-        .hint(format!("Create it first: CREATE ROLE \"{name}\" LOGIN;"))
-        .raise(),
+        _ => {
+            Refusal::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("role \"{name}\" does not exist"))
+                .hint(format!("Create it first: CREATE ROLE \"{name}\" LOGIN;"))
+                .raise()
+        }
     }
 }
 

@@ -68,11 +68,7 @@ pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
                 table.shown()
             ),
         )
-        .hint(format!(
-            "ALTER TABLE {} ALTER COLUMN {} TYPE text COLLATE \"C\";",
-            table.sql(),
-            ident(name)
-        ))
+        .hint(format!("ALTER TABLE {} ALTER COLUMN {} TYPE text COLLATE \"C\";", table.sql(), ident(name)))
         .raise()
     }
     (column, org_type)
@@ -123,20 +119,12 @@ fn refuse_null_orgs(table: &Table, column: &Column) {
     if column.not_null {
         return;
     }
-    let query = format!(
-        "SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)",
-        table.sql(),
-        ident(&column.name)
-    );
+    let query = format!("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)", table.sql(), ident(&column.name));
     let nulls = role::as_table_owner(table.owner, || Spi::get_one::<bool>(&query));
     if nulls == Ok(Some(true)) {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
-            format!(
-                "{} has rows without an org in \"{}\"",
-                table.shown(),
-                column.name
-            ),
+            format!("{} has rows without an org in \"{}\"", table.shown(), column.name),
         )
         .hint(format!(
             "Fill them tenant by tenant first: UPDATE {} SET {} = … WHERE {} IS NULL AND …;",
@@ -176,17 +164,11 @@ fn report_open_keys(table: &Table, org_column: &str, strict: bool) {
         },
     );
     for (kind, name, open) in found {
-        let message = format!(
-            "{kind} \"{name}\" of {} does not lead with \"{org_column}\"",
-            table.shown()
-        );
+        let message = format!("{kind} \"{name}\" of {} does not lead with \"{org_column}\"", table.shown());
         if open && strict {
-            Refusal::new(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                message,
-            )
-            .hint("Make the org part of the key, or protect without strict => true.")
-            .raise()
+            Refusal::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                .hint("Make the org part of the key, or protect without strict => true.")
+                .raise()
         } else if open {
             warning!("{message}: it can tell one org that another has a value")
         } else {
@@ -199,9 +181,7 @@ fn report_open_keys(table: &Table, org_column: &str, strict: bool) {
 /// command that has none, so that a dropped wall leaves a closed table; no TRUNCATE.
 fn raise_wall(table: &Table, predicate: &str) {
     let sql = table.sql();
-    ddl(&format!(
-        "ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
-    ));
+    ddl(&format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"));
     let policies = rows(
         "SELECT polname::text, polcmd::text, polpermissive FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1",
         &[table.oid.into()],
@@ -210,10 +190,7 @@ fn raise_wall(table: &Table, predicate: &str) {
             (catalog::text(row, 1), catalog::text(row, 2), permissive)
         },
     );
-    for (name, _, _) in policies
-        .iter()
-        .filter(|(name, _, _)| name.starts_with("crm_tree_"))
-    {
+    for (name, _, _) in policies.iter().filter(|(name, _, _)| name.starts_with("crm_tree_")) {
         ddl(&format!("DROP POLICY {} ON {sql}", ident(name)));
     }
     ddl(&format!(
@@ -229,25 +206,13 @@ fn raise_wall(table: &Table, predicate: &str) {
             "CREATE POLICY crm_tree_base ON {sql} AS PERMISSIVE FOR ALL TO PUBLIC USING ({predicate}) WITH CHECK ({predicate})"
         ));
     } else if !theirs.contains(&"*") {
-        for (code, command) in [
-            ("r", "SELECT"),
-            ("a", "INSERT"),
-            ("w", "UPDATE"),
-            ("d", "DELETE"),
-        ] {
+        for (code, command) in [("r", "SELECT"), ("a", "INSERT"), ("w", "UPDATE"), ("d", "DELETE")] {
             if theirs.contains(&code) {
                 continue;
             }
-            let using = if code == "a" {
-                String::new()
-            } else {
-                format!("USING ({predicate})")
-            };
-            let check = if matches!(code, "a" | "w") {
-                format!("WITH CHECK ({predicate})")
-            } else {
-                String::new()
-            };
+            let using = if code == "a" { String::new() } else { format!("USING ({predicate})") };
+            let check =
+                if matches!(code, "a" | "w") { format!("WITH CHECK ({predicate})") } else { String::new() };
             ddl(&format!(
                 "CREATE POLICY crm_tree_base_{} ON {sql} AS PERMISSIVE FOR {command} TO PUBLIC {using} {check}",
                 command.to_lowercase()
@@ -260,9 +225,7 @@ fn raise_wall(table: &Table, predicate: &str) {
              EXECUTE FUNCTION crm_tree.refuse_truncate()"
         ));
     }
-    ddl(&format!(
-        "ALTER TABLE {sql} ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate"
-    ));
+    ddl(&format!("ALTER TABLE {sql} ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate"));
 }
 
 fn has_trigger(table: &Table, name: &str) -> bool {
@@ -288,10 +251,7 @@ fn unprotect(table: pg_sys::Oid) {
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("{} is not protected", table.shown()),
         )
-        .hint(format!(
-            "SELECT crm_tree.protect({});",
-            literal(&table.sql())
-        ))
+        .hint(format!("SELECT crm_tree.protect({});", literal(&table.sql())))
         .raise()
     }
     for t in std::iter::once(&table).chain(&table.descendants()) {
@@ -304,14 +264,10 @@ fn unprotect(table: pg_sys::Oid) {
         for name in policies.iter().filter(|name| name.starts_with("crm_tree_")) {
             ddl(&format!("DROP POLICY {} ON {sql}", ident(name)));
         }
-        ddl(&format!(
-            "DROP TRIGGER IF EXISTS crm_tree_refuse_truncate ON {sql}"
-        ));
+        ddl(&format!("DROP TRIGGER IF EXISTS crm_tree_refuse_truncate ON {sql}"));
         // Policies of the user's own stay in force; only the wall's own switch goes back.
         if policies.iter().all(|name| name.starts_with("crm_tree_")) {
-            ddl(&format!(
-                "ALTER TABLE {sql} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"
-            ));
+            ddl(&format!("ALTER TABLE {sql} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"));
         }
     }
     let org_column = role::as_extension_owner(|| {
@@ -321,10 +277,6 @@ fn unprotect(table: pg_sys::Oid) {
         )
     });
     if let Ok(Some(column)) = org_column {
-        ddl(&format!(
-            "ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT",
-            table.sql(),
-            ident(&column)
-        ));
+        ddl(&format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.sql(), ident(&column)));
     }
 }

@@ -89,25 +89,14 @@ fn attach_tree(
     let (org_column, _) = expect_org_column(&table, org);
     let id_type = expect_key_columns(&table, &columns);
     add_place_columns(&table, &columns);
-    let sql = Sql::new(
-        &table.sql(),
-        &columns,
-        &org_column.type_name,
-        &id_type,
-        max_depth,
-    );
+    let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
 
     drop_triggers(&table);
     add_keys(&table, &columns, mode);
     fill(&table, &sql);
     for (first, second) in [(org, path), (org, parent)] {
         if !has_index(&table, &[first, second], false) {
-            ddl(&format!(
-                "CREATE INDEX ON {} ({}, {})",
-                table.sql(),
-                ident(first),
-                ident(second)
-            ));
+            ddl(&format!("CREATE INDEX ON {} ({}, {})", table.sql(), ident(first), ident(second)));
         }
     }
     create_triggers(&table, &columns, max_depth, on_delete, mode);
@@ -137,15 +126,9 @@ fn refuse_partition(table: &Table) {
     let root = crate::pg::relation::partition_root(table.oid);
     if root != table.oid {
         let root = Table::get(root);
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("{} is a partition", table.shown()),
-        )
-        .hint(format!(
-            "Attach the whole: SELECT crm_tree.attach_tree({}, …);",
-            literal(&root.sql())
-        ))
-        .raise()
+        Refusal::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("{} is a partition", table.shown()))
+            .hint(format!("Attach the whole: SELECT crm_tree.attach_tree({}, …);", literal(&root.sql())))
+            .raise()
     }
 }
 
@@ -156,7 +139,12 @@ fn expect_key_columns(table: &Table, c: &Columns) -> String {
     if OrgType::of(&id.type_name).is_none() || !id.deterministic {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-            format!("column \"{}\" of {} is {}, which cannot be the id of a node", c.id, table.shown(), id.type_name),
+            format!(
+                "column \"{}\" of {} is {}, which cannot be the id of a node",
+                c.id,
+                table.shown(),
+                id.type_name
+            ),
         )
         .hint("An id is uuid, bigint, integer, smallint, text or varchar, with a deterministic collation.")
         .raise()
@@ -193,11 +181,7 @@ fn expect_key_columns(table: &Table, c: &Columns) -> String {
     }
     for name in [&c.org, &c.id] {
         if !table.expect_column(name).not_null {
-            ddl(&format!(
-                "ALTER TABLE {} ALTER COLUMN {} SET NOT NULL",
-                table.sql(),
-                ident(name)
-            ));
+            ddl(&format!("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL", table.sql(), ident(name)));
         }
     }
     id.type_name
@@ -205,55 +189,28 @@ fn expect_key_columns(table: &Table, c: &Columns) -> String {
 
 fn add_place_columns(table: &Table, c: &Columns) {
     match table.column(&c.path) {
-        None => ddl(&format!(
-            "ALTER TABLE {} ADD COLUMN {} text COLLATE \"C\"",
-            table.sql(),
-            ident(&c.path)
-        )),
-        Some(column) if column.type_name != "text" || !is_collate_c(table, &c.path) => {
-            Refusal::new(
-                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-                format!(
-                    "column \"{}\" of {} is not text COLLATE \"C\"",
-                    c.path,
-                    table.shown()
-                ),
-            )
-            .hint("Subtree ranges need byte order. Name another path column, or change the type.")
-            .raise()
-        }
+        None => ddl(&format!("ALTER TABLE {} ADD COLUMN {} text COLLATE \"C\"", table.sql(), ident(&c.path))),
+        Some(column) if column.type_name != "text" || !is_collate_c(table, &c.path) => Refusal::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("column \"{}\" of {} is not text COLLATE \"C\"", c.path, table.shown()),
+        )
+        .hint("Subtree ranges need byte order. Name another path column, or change the type.")
+        .raise(),
         Some(column) if column.not_null => {
-            ddl(&format!(
-                "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL",
-                table.sql(),
-                ident(&c.path)
-            ));
+            ddl(&format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL", table.sql(), ident(&c.path)));
         }
         Some(_) => {}
     }
     match table.column(&c.depth) {
-        None => ddl(&format!(
-            "ALTER TABLE {} ADD COLUMN {} integer",
-            table.sql(),
-            ident(&c.depth)
-        )),
+        None => ddl(&format!("ALTER TABLE {} ADD COLUMN {} integer", table.sql(), ident(&c.depth))),
         Some(column) if column.type_name != "integer" => Refusal::new(
             PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-            format!(
-                "column \"{}\" of {} is {}, not integer",
-                c.depth,
-                table.shown(),
-                column.type_name
-            ),
+            format!("column \"{}\" of {} is {}, not integer", c.depth, table.shown(), column.type_name),
         )
         .hint("Name another depth column, or change the type.")
         .raise(),
         Some(column) if column.not_null => {
-            ddl(&format!(
-                "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL",
-                table.sql(),
-                ident(&c.depth)
-            ));
+            ddl(&format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL", table.sql(), ident(&c.depth)));
         }
         Some(_) => {}
     }
@@ -306,10 +263,7 @@ fn add_keys(table: &Table, c: &Columns, on_delete: OnDelete) {
             AND (SELECT array_agg(a.attname::text ORDER BY u.n)
                    FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
                    JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $2",
-        &[
-            table.oid.into(),
-            vec![c.org.clone(), c.parent.clone()].into(),
-        ],
+        &[table.oid.into(), vec![c.org.clone(), c.parent.clone()].into()],
         |row| (catalog::text(row, 1), catalog::text(row, 2)),
     );
     let (code, action) = match on_delete {
@@ -320,10 +274,7 @@ fn add_keys(table: &Table, c: &Columns, on_delete: OnDelete) {
     };
     match existing.first() {
         Some((_, is)) if is == code || (code == "a" && is == "r") => return,
-        Some((name, _)) => ddl(&format!(
-            "ALTER TABLE {sql} DROP CONSTRAINT {}",
-            ident(name)
-        )),
+        Some((name, _)) => ddl(&format!("ALTER TABLE {sql} DROP CONSTRAINT {}", ident(name))),
         None => {}
     }
     // As the owner past his own row security: otherwise only the bound org's rows are validated.
@@ -336,14 +287,8 @@ fn add_keys(table: &Table, c: &Columns, on_delete: OnDelete) {
 
 /// Computes every path once, by the set, before the triggers stand.
 fn fill(table: &Table, sql: &Sql) {
-    let (path, depth, id, parent, org, max) = (
-        &sql.path,
-        &sql.depth,
-        &sql.id,
-        &sql.parent,
-        &sql.org,
-        sql.max_depth,
-    );
+    let (path, depth, id, parent, org, max) =
+        (&sql.path, &sql.depth, &sql.id, &sql.parent, &sql.org, sql.max_depth);
     let t = &sql.table;
     let bad = role::as_table_owner(table.owner, || {
         ddl(&format!(
@@ -380,10 +325,7 @@ fn fill(table: &Table, sql: &Sql) {
     if let Some((what, org, id)) = bad.first() {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-            format!(
-                "{} is no tree: node {id:?} of org {org:?} {what}",
-                table.shown()
-            ),
+            format!("{} is no tree: node {id:?} of org {org:?} {what}", table.shown()),
         )
         .hint("Mend the parent links first; nothing was changed.")
         .table(&table.schema, &table.name)
@@ -392,17 +334,9 @@ fn fill(table: &Table, sql: &Sql) {
 }
 
 fn create_triggers(table: &Table, c: &Columns, max_depth: i32, on_delete: &str, mode: OnDelete) {
-    let args = [
-        &c.org,
-        &c.id,
-        &c.parent,
-        &c.path,
-        &c.depth,
-        &max_depth.to_string(),
-        on_delete,
-    ]
-    .map(literal)
-    .join(", ");
+    let args = [&c.org, &c.id, &c.parent, &c.path, &c.depth, &max_depth.to_string(), on_delete]
+        .map(literal)
+        .join(", ");
     let [org, id, parent, path, depth] =
         [&c.org, &c.id, &c.parent, &c.path, &c.depth].map(|name| ident(name));
     let changed = [&org, &id, &parent, &path, &depth]
@@ -411,10 +345,9 @@ fn create_triggers(table: &Table, c: &Columns, max_depth: i32, on_delete: &str, 
     for name in expected_triggers(mode) {
         let (when, function) = match name {
             "crm_tree_lock_insert" => ("BEFORE INSERT".to_owned(), "_tree_lock"),
-            "crm_tree_lock_update" => (
-                format!("BEFORE UPDATE OF {org}, {id}, {parent}, {path}, {depth}"),
-                "_tree_lock",
-            ),
+            "crm_tree_lock_update" => {
+                (format!("BEFORE UPDATE OF {org}, {id}, {parent}, {path}, {depth}"), "_tree_lock")
+            }
             "crm_tree_lock_delete" => ("BEFORE DELETE".to_owned(), "_tree_lock"),
             "zz_crm_tree_place_insert" => ("BEFORE INSERT".to_owned(), "_tree_place"),
             "zz_crm_tree_place_update" => ("BEFORE UPDATE".to_owned(), "_tree_place"),
@@ -489,23 +422,11 @@ impl Tree {
             ))
             .raise()
         };
-        let columns = Columns {
-            org,
-            id,
-            parent,
-            path,
-            depth,
-        };
+        let columns = Columns { org, id, parent, path, depth };
         let (org_column, _) = expect_org_column(&table, &columns.org);
         let id_type = table.expect_column(&columns.id).type_name;
         let max_depth = max_depth.parse().unwrap_or(32);
-        let sql = Sql::new(
-            &table.sql(),
-            &columns,
-            &org_column.type_name,
-            &id_type,
-            max_depth,
-        );
+        let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
         Tree { table, sql }
     }
 }

@@ -17,11 +17,7 @@ type Problem = (Option<String>, Option<String>, String, String);
 /// for only among the rows that failed.
 fn problems_sql(tree: &Tree, bound: bool) -> String {
     let s = &tree.sql;
-    let only = if bound {
-        format!("WHERE {}", s.in_org("c"))
-    } else {
-        String::new()
-    };
+    let only = if bound { format!("WHERE {}", s.in_org("c")) } else { String::new() };
     format!(
         "WITH RECURSIVE edge AS MATERIALIZED (
              SELECT c.{org} AS org, c.{id} AS id, c.{parent} AS parent, c.{path} AS path, c.{depth} AS depth,
@@ -68,10 +64,7 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
         &[tree.table.oid.into()],
         |row| catalog::text(row, 1),
     );
-    let mode = on_delete
-        .first()
-        .and_then(|m| OnDelete::parse(m))
-        .unwrap_or(OnDelete::Restrict);
+    let mode = on_delete.first().and_then(|m| OnDelete::parse(m)).unwrap_or(OnDelete::Restrict);
     let there = rows(
         "SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgenabled IN ('O', 'A')",
         &[tree.table.oid.into()],
@@ -81,8 +74,7 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
         .into_iter()
         .filter(|name| !there.iter().any(|t| t == name))
         .map(|name| {
-            let detail =
-                format!("trigger \"{name}\" is missing or disabled; run attach_tree() again");
+            let detail = format!("trigger \"{name}\" is missing or disabled; run attach_tree() again");
             (None, None, "trigger_missing".to_owned(), detail)
         })
         .collect()
@@ -93,23 +85,13 @@ fn check_tree(
     table: pg_sys::Oid,
 ) -> TableIterator<
     'static,
-    (
-        name!(org, Option<String>),
-        name!(id, Option<String>),
-        name!(problem, String),
-        name!(detail, String),
-    ),
+    (name!(org, Option<String>), name!(id, Option<String>), name!(problem, String), name!(detail, String)),
 > {
     let tree = Tree::get(table);
     let mut found = missing_triggers(&tree);
     let bound = session::org();
     let read = |row: &spi::SpiHeapTupleData| {
-        (
-            catalog::opt_text(row, 1),
-            catalog::opt_text(row, 2),
-            catalog::text(row, 3),
-            catalog::text(row, 4),
-        )
+        (catalog::opt_text(row, 1), catalog::opt_text(row, 2), catalog::text(row, 3), catalog::text(row, 4))
     };
     let sql = problems_sql(&tree, bound.is_some());
     found.extend(match bound {
@@ -123,14 +105,7 @@ fn check_tree(
 fn repair_tree(
     table: pg_sys::Oid,
     org: Option<&str>,
-) -> TableIterator<
-    'static,
-    (
-        name!(repaired, i64),
-        name!(cycles, i64),
-        name!(orphans, i64),
-    ),
-> {
+) -> TableIterator<'static, (name!(repaired, i64), name!(cycles, i64), name!(orphans, i64))> {
     let tree = Tree::get(table);
     tree.table.expect_owner();
     let only = org.map(str::to_owned).or_else(session::org);
@@ -154,9 +129,7 @@ fn repair_tree(
     let (mut cycles, mut orphans) = (0, 0);
     for org in &orgs {
         let kinds = role::as_table_owner(tree.table.owner, || {
-            rows(&problems_sql(&tree, true), &[org.clone().into()], |row| {
-                catalog::text(row, 3)
-            })
+            rows(&problems_sql(&tree, true), &[org.clone().into()], |row| catalog::text(row, 3))
         });
         cycles += kinds.iter().filter(|k| *k == "cycle").count() as i64;
         orphans += kinds.iter().filter(|k| *k == "orphan").count() as i64;
@@ -175,9 +148,7 @@ pub fn orgs(tree: &Tree) -> Vec<String> {
                FROM o WHERE o.org IS NOT NULL)
          SELECT org::text FROM o WHERE org IS NOT NULL"
     );
-    role::as_table_owner(tree.table.owner, || {
-        rows(&sql, &[], |row| catalog::text(row, 1))
-    })
+    role::as_table_owner(tree.table.owner, || rows(&sql, &[], |row| catalog::text(row, 1)))
 }
 
 /// The orgs of a tree, for jobs that go org by org. For whoever owns the table.

@@ -15,20 +15,12 @@ fn path_depth(path: &str) -> Option<i32> {
 
 #[pg_extern(sql = false)]
 fn path_parent(path: &str) -> Option<String> {
-    if path::is_valid(path) {
-        path::parent(path).map(str::to_owned)
-    } else {
-        None
-    }
+    if path::is_valid(path) { path::parent(path).map(str::to_owned) } else { None }
 }
 
 #[pg_extern(sql = false)]
 fn path_root(path: &str) -> Option<String> {
-    if path::is_valid(path) {
-        path::root(path).map(str::to_owned)
-    } else {
-        None
-    }
+    if path::is_valid(path) { path::root(path).map(str::to_owned) } else { None }
 }
 
 #[pg_extern(sql = false)]

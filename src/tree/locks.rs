@@ -37,19 +37,14 @@ fn forget() {
 
 /// Takes what `work` on `org` needs; None is every org of the tree.
 pub fn take(tree: Oid, org: Option<&str>, work: Work) {
-    let held =
-        |org: Option<&str>| HELD.with(|h| h.borrow().get(&(tree, org.map(str::to_owned))).copied());
+    let held = |org: Option<&str>| HELD.with(|h| h.borrow().get(&(tree, org.map(str::to_owned))).copied());
     if held(None) >= Some(work) || held(org) >= Some(work) {
         return;
     }
     let tree_key = u64::from(tree.to_u32());
     match org {
         None => {
-            let mode = if work == Work::Move {
-                Mode::All
-            } else {
-                Mode::Write
-            };
+            let mode = if work == Work::Move { Mode::All } else { Mode::Write };
             for_transaction(Space::Tree, tree_key, mode);
         }
         Some(org) => {

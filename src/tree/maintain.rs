@@ -13,7 +13,7 @@ use super::shape::{OnDelete, Shape};
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg};
 use crate::pg::trigger::{Call, Event, Outcome, Row, Value};
-use crate::pg::{role, session, xact};
+use crate::pg::{role, session, settings, xact};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -50,6 +50,8 @@ struct State {
 const MAX_PARENTS: usize = 8192;
 /// After this many vain lookups in a row, rows are left to the end of the statement.
 const MAX_MISSES: u32 = 64;
+/// Rows without a path that are placed from memory; more are placed by the set.
+const FEW: i32 = 1000;
 /// Links walked at most to say why a row cannot be placed.
 const MAX_WALK: usize = 100_000;
 
@@ -99,11 +101,7 @@ struct Key {
 impl Key {
     /// None where org or id is null: the table's own NOT NULL refuses the row.
     fn of(shape: &Shape, row: &Row<'_>) -> Option<Key> {
-        Some(Key {
-            org: row.text(shape.org)?,
-            id: row.text(shape.id)?,
-            parent: row.text(shape.parent),
-        })
+        Some(Key { org: row.text(shape.org)?, id: row.text(shape.id)?, parent: row.text(shape.parent) })
     }
 }
 
@@ -116,16 +114,9 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     let tree_org = (shape.root, key.org.clone());
     // A row that changes its parent and its partition arrives as an insert; what is remembered of it
     // is settled by the insert's event, which only a row without a path has.
-    let moved_here = state(|s| {
-        s.pending
-            .get(&tree_org)
-            .is_some_and(|pending| pending.moved.contains_key(&key.id))
-    });
-    let place = if moved_here {
-        None
-    } else {
-        place_below(shape, &key)
-    };
+    let moved_here =
+        state(|s| s.pending.get(&tree_org).is_some_and(|pending| pending.moved.contains_key(&key.id)));
+    let place = if moved_here { None } else { place_below(shape, &key) };
     if place.is_none() {
         state(|s| s.pending.entry(tree_org).or_default().unset = true);
     }
@@ -158,18 +149,11 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     locks::take(shape.root, Some(&was.org), Work::Move);
     let key = Key { parent, ..was };
     let place = place_below(shape, &key);
-    let carried = old
-        .text(shape.path)
-        .into_iter()
-        .chain(place.as_ref().map(|p| p.0.clone()));
+    let carried = old.text(shape.path).into_iter().chain(place.as_ref().map(|p| p.0.clone()));
     state(|s| {
         s.parents.clear();
         let pending = s.pending.entry((shape.root, key.org.clone())).or_default();
-        pending
-            .moved
-            .entry(key.id.clone())
-            .or_default()
-            .extend(carried);
+        pending.moved.entry(key.id.clone()).or_default().extend(carried);
     });
     with_place(shape, new, place.as_ref())
 }
@@ -196,10 +180,7 @@ fn place_of(shape: &Shape, org: &str, id: &str) -> Option<(String, i32)> {
     let rows = role::as_table_owner(shape.owner, || {
         spi::run::<2>(&shape.sql().place_of(), vec![Arg::Text(org), Arg::Text(id)])
     });
-    let found = rows
-        .into_iter()
-        .next()
-        .and_then(|[path, depth]| Some((path?, depth?.parse().ok()?)));
+    let found = rows.into_iter().next().and_then(|[path, depth]| Some((path?, depth?.parse().ok()?)));
     state(|s| match &found {
         Some(place) => {
             s.misses = 0;
@@ -238,14 +219,8 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     if !pending.moved.is_empty() || pending.unset {
         role::as_table_owner(shape.owner, || {
             settle_moved(&shape, &key.org, std::mem::take(&mut pending.moved));
-            if pending.unset {
-                rewrite(shape.root, || {
-                    spi::run::<0>(&shape.sql().fill_unset(), vec![Arg::Text(&key.org)]);
-                });
-                let left =
-                    spi::run::<1>(&shape.sql().any_unset(), vec![Arg::Text(&key.org)]).is_empty();
-                pending.stuck = !left;
-                pending.unset = false;
+            if std::mem::take(&mut pending.unset) {
+                pending.stuck = !fill_unset(&shape, &key.org);
             }
         });
     }
@@ -260,59 +235,90 @@ fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
     if moved.is_empty() {
         return;
     }
-    let sql = shape.sql();
-    let mut touched: HashMap<String, Touched> = HashMap::new();
-    let mut others: HashMap<String, String> = HashMap::new();
-    let mut ask: Vec<String> = moved.keys().cloned().collect();
+    let (touched, others) = load(shape, org, moved.keys().cloned().collect(), &moved);
+    let finals =
+        moves::final_paths(&touched, &others).unwrap_or_else(|trouble| refuse_trouble(shape, &trouble));
+    rewrite(shape.root, || {
+        for batch in moves::rewrites(&touched, &finals) {
+            run_batch(shape, org, &batch);
+        }
+        set_own_rows(shape, org, moves::own_rows(&touched, &finals));
+    });
+}
+
+/// The nodes asked for as touched, with whatever unplaced node is above them, and the stored paths
+/// of the parents that are neither.
+fn load(
+    shape: &Shape,
+    org: &str,
+    mut ask: Vec<String>,
+    moved: &HashMap<String, Vec<String>>,
+) -> (HashMap<String, Touched>, HashMap<String, String>) {
+    let sql = shape.sql().nodes();
+    let (mut touched, mut others) = (HashMap::new(), HashMap::new());
     let mut asked: HashSet<String> = ask.iter().cloned().collect();
     while !ask.is_empty() {
-        let rows = spi::run::<3>(&sql.nodes(), vec![Arg::Text(org), Arg::Texts(ask)]);
-        for [id, parent, stored] in rows {
+        let mut next = Vec::new();
+        for [id, parent, stored] in spi::run::<3>(&sql, vec![Arg::Text(org), Arg::Texts(ask)]) {
             let Some(id) = id else { continue };
             match (moved.get(&id), stored) {
                 (None, Some(stored)) => {
                     others.insert(id, stored);
                 }
                 (carried, stored) => {
+                    next.extend(parent.iter().filter(|p| asked.insert((*p).clone())).cloned());
                     let carried = carried.cloned().unwrap_or_default();
-                    touched.insert(
-                        id,
-                        Touched {
-                            parent,
-                            stored,
-                            carried,
-                        },
-                    );
+                    touched.insert(id, Touched { parent, stored, carried });
                 }
             }
         }
-        ask = touched
-            .values()
-            .filter_map(|t| t.parent.clone())
-            .filter(|p| asked.insert(p.clone()))
-            .collect();
+        ask = next;
     }
-    let finals = moves::final_paths(&touched, &others)
-        .unwrap_or_else(|trouble| refuse_trouble(shape, &trouble));
-    rewrite(shape.root, || {
-        for batch in moves::rewrites(&touched, &finals) {
-            run_batch(shape, org, &batch);
-        }
-        let own = moves::own_rows(&touched, &finals);
-        if !own.is_empty() {
-            let depths = own.iter().map(|(_, p)| path::depth(p)).collect();
-            let (ids, paths) = own.into_iter().unzip();
-            spi::run::<0>(
-                &sql.set_many(),
-                vec![
-                    Arg::Text(org),
-                    Arg::Texts(ids),
-                    Arg::Texts(paths),
-                    Arg::Ints(depths),
-                ],
-            );
-        }
-    });
+    (touched, others)
+}
+
+fn set_own_rows(shape: &Shape, org: &str, rows: Vec<(String, String)>) {
+    if rows.is_empty() {
+        return;
+    }
+    let depths = rows.iter().map(|(_, p)| path::depth(p)).collect();
+    let (ids, paths) = rows.into_iter().unzip();
+    spi::run::<0>(
+        &shape.sql().set_many(),
+        vec![Arg::Text(org), Arg::Texts(ids), Arg::Texts(paths), Arg::Ints(depths)],
+    );
+}
+
+/// Places the rows that were left without a path, those of broken trees from before included where
+/// they can be. Answers whether none is left.
+fn fill_unset(shape: &Shape, org: &str) -> bool {
+    let sql = shape.sql();
+    let unset = |limit: i32| {
+        spi::run::<1>(&sql.unset(), vec![Arg::Text(org), Arg::Int(limit)])
+            .into_iter()
+            .filter_map(|[id]| id)
+            .collect::<Vec<_>>()
+    };
+    let ids = unset(FEW + 1);
+    if ids.len() > FEW as usize {
+        // By the set: hash joins, which spill to disk. Freshly loaded rows are in no statistics, and
+        // the nested loops planned for a table taken to be empty are quadratic in them.
+        settings::with(&[(c"enable_nestloop", c"off"), (c"work_mem", c"256MB")], || {
+            rewrite(shape.root, || {
+                spi::run::<0>(&sql.fill_unset(), vec![Arg::Text(org)]);
+            });
+        });
+        return unset(1).is_empty();
+    }
+    let (touched, others) = load(shape, org, ids.clone(), &HashMap::new());
+    let mut finals = HashMap::new();
+    for id in &ids {
+        let _unplaceable_is_judged_at_its_own_event = moves::place(id, &touched, &others, &mut finals);
+    }
+    finals.retain(|_, p| path::depth(p) <= shape.max_depth && p.len() <= path::MAX_BYTES);
+    let all = finals.len() == touched.len();
+    rewrite(shape.root, || set_own_rows(shape, org, moves::own_rows(&touched, &finals)));
+    all
 }
 
 fn run_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
@@ -379,40 +385,34 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
     };
     let sql = shape.sql();
     role::as_table_owner(shape.owner, || {
-        let still_there = spi::run::<2>(
-            &sql.place_of(),
-            vec![Arg::Text(&key.org), Arg::Text(&key.id)],
-        );
+        let still_there = spi::run::<2>(&sql.place_of(), vec![Arg::Text(&key.org), Arg::Text(&key.id)]);
         if !still_there.is_empty() {
             return; // The row only changed its partition.
         }
         let above: Vec<String> = old
             .text(shape.path)
-            .map(|p| {
-                path::ids(&p)
-                    .filter(|id| *id != key.id)
-                    .map(str::to_owned)
-                    .collect()
-            })
+            .map(|p| path::ids(&p).filter(|id| *id != key.id).map(str::to_owned).collect())
             .unwrap_or_default();
-        let survivor = spi::run::<1>(
-            &sql.nearest_survivor(),
-            vec![Arg::Text(&key.org), Arg::Texts(above)],
-        )
-        .into_iter()
-        .next()
-        .and_then(|[id]| id)
-        .unwrap_or_default();
+        let survivor = spi::run::<1>(&sql.nearest_survivor(), vec![Arg::Text(&key.org), Arg::Texts(above)])
+            .into_iter()
+            .next()
+            .and_then(|[id]| id)
+            .unwrap_or_default();
         spi::run::<0>(
             &sql.reparent_children(),
-            vec![
-                Arg::Text(&key.org),
-                Arg::Text(&key.id),
-                Arg::Text(&survivor),
-            ],
+            vec![Arg::Text(&key.org), Arg::Text(&key.id), Arg::Text(&survivor)],
         );
     });
     Outcome::Done
+}
+
+/// An id for a message: quoted, and cut where it would fill the screen.
+fn shown(id: &str) -> String {
+    if id.chars().count() <= 64 {
+        format!("{id:?}")
+    } else {
+        format!("{:?}…", id.chars().take(64).collect::<String>())
+    }
 }
 
 fn refusal(shape: &Shape, code: PgSqlErrorCode, message: String) -> Refusal {
@@ -424,7 +424,7 @@ fn refuse_bad_id(shape: &Shape, id: &str) {
         refusal(
             shape,
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("{id:?} cannot be the id of a node: it is empty or contains \"/\""),
+            format!("{} cannot be the id of a node: it is empty or contains \"/\"", shown(id)),
         )
         .hint("Paths separate ids with \"/\"; use another character in the key, for example \"-\".")
         .constraint("crm_tree_valid_id")
@@ -433,16 +433,11 @@ fn refuse_bad_id(shape: &Shape, id: &str) {
 }
 
 fn refuse_key_change(shape: &Shape, was: &Key, is: Option<&Key>) -> ! {
-    let to = is.map_or("null".to_owned(), |k| {
-        format!("{:?} of org {:?}", k.id, k.org)
-    });
+    let to = is.map_or("null".to_owned(), |k| format!("{:?} of org {:?}", k.id, k.org));
     refusal(
         shape,
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-        format!(
-            "node {:?} of org {:?} cannot become {to}: a node keeps its id and org",
-            was.id, was.org
-        ),
+        format!("node {:?} of org {:?} cannot become {to}: a node keeps its id and org", was.id, was.org),
     )
     .hint("Insert the node under its new key, move the children to it, then delete the old one.")
     .constraint("crm_tree_key_fixed")
@@ -466,7 +461,8 @@ fn refuse_too_deep(shape: &Shape, id: &str, depth: i32) -> ! {
         shape,
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
         format!(
-            "node {id:?} would be at depth {depth}, and this tree goes down to {}",
+            "node {} would be at depth {depth}, and this tree goes down to {}",
+            shown(id),
             shape.max_depth
         ),
     )
@@ -480,7 +476,8 @@ fn refuse_too_long(shape: &Shape, id: &str, bytes: usize) -> ! {
         shape,
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
         format!(
-            "the path of node {id:?} would take {bytes} bytes, and {} can be indexed",
+            "the path of node {} would take {bytes} bytes, and {} can be indexed",
+            shown(id),
             path::MAX_BYTES
         ),
     )
@@ -498,21 +495,13 @@ fn refuse_trouble(shape: &Shape, trouble: &Trouble) -> ! {
 
 fn refuse_cycle(shape: &Shape, ids: &[String]) -> ! {
     let first = ids.first().map_or("", String::as_str);
-    let shown: Vec<&str> = ids
-        .iter()
-        .take(20)
-        .map(String::as_str)
-        .chain([first])
-        .collect();
+    let chain: Vec<&str> = ids.iter().take(20).map(String::as_str).chain([first]).collect();
     refusal(
         shape,
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-        format!("node {first:?} would become its own ancestor"),
+        format!("node {} would become its own ancestor", shown(first)),
     )
-    .detail(format!(
-        "The links would run in a circle, child to parent: {}.",
-        shown.join(" → ")
-    ))
+    .detail(format!("The links would run in a circle, child to parent: {}.", chain.join(" → ")))
     .hint("Choose a parent outside the node's own subtree, or move that parent out of it first.")
     .constraint("crm_tree_no_cycle")
     .raise()
@@ -522,7 +511,7 @@ fn refuse_no_parent(shape: &Shape, id: &str, parent: &str) -> ! {
     refusal(
         shape,
         PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
-        format!("node {id:?} names the parent {parent:?}, which is not in its org"),
+        format!("node {} names the parent {}, which is not in its org", shown(id), shown(parent)),
     )
     .hint("Insert the parent first or in the same statement; an edge cannot cross from one org to another.")
     .constraint("crm_tree_parent_in_org")
@@ -536,12 +525,9 @@ fn refuse_unplaced(shape: &Shape, key: &Key) {
     let mut seen: HashSet<String> = HashSet::new();
     let mut at = key.id.clone();
     while walked.len() < MAX_WALK {
-        let row = spi::run::<3>(
-            &sql.nodes(),
-            vec![Arg::Text(&key.org), Arg::Texts(vec![at.clone()])],
-        )
-        .into_iter()
-        .next();
+        let row = spi::run::<3>(&sql.nodes(), vec![Arg::Text(&key.org), Arg::Texts(vec![at.clone()])])
+            .into_iter()
+            .next();
         let Some([_, parent, stored]) = row else {
             match walked.last() {
                 Some(child) => refuse_no_parent(shape, child, &at),

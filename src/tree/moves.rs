@@ -6,7 +6,7 @@
 //! that path, and the ids that follow.
 
 use super::path;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A node as the statement left it, and the prefixes its descendants may still carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,66 +34,73 @@ pub fn final_paths(
     touched: &HashMap<String, Touched>,
     others: &HashMap<String, String>,
 ) -> Result<HashMap<String, String>, Trouble> {
-    let mut done: HashMap<String, String> = HashMap::with_capacity(touched.len());
-    for start in touched.keys() {
-        // Nodes waiting for the path of the one pushed after them, with the ids between the two.
-        let mut waiting: Vec<(&str, &str)> = Vec::new();
-        let mut on_way: HashSet<&str> = HashSet::new();
-        let mut at = start.as_str();
-        let mut base = loop {
-            if let Some(path) = done.get(at) {
-                break path.clone();
-            }
-            if !on_way.insert(at) {
-                let from = waiting.iter().position(|(id, _)| *id == at).unwrap_or(0);
-                return Err(Trouble::Cycle(
-                    waiting[from..]
-                        .iter()
-                        .map(|(id, _)| (*id).to_owned())
-                        .collect(),
-                ));
-            }
-            let node = &touched[at];
-            let Some(parent) = node.parent.as_deref() else {
-                waiting.push((at, ""));
-                break "/".to_owned();
-            };
-            if let Some((key, _)) = touched.get_key_value(parent) {
-                waiting.push((at, ""));
-                at = key;
-                continue;
-            }
-            let Some(stored) = others.get(parent) else {
-                return Err(Trouble::NoParent {
-                    id: at.to_owned(),
-                    parent: parent.to_owned(),
-                });
-            };
-            match nearest_touched(stored, touched) {
-                Some((anchor, rest)) => {
-                    waiting.push((at, rest));
-                    at = anchor;
-                }
-                None => {
-                    waiting.push((at, ""));
-                    break stored.clone();
-                }
-            }
-        };
-        while let Some((id, between)) = waiting.pop() {
-            base.push_str(between);
-            base = path::child(&base, id);
-            done.insert(id.to_owned(), base.clone());
-        }
+    let mut done = HashMap::with_capacity(touched.len());
+    // In order, so that of two faults the same one is reported each time.
+    for id in touched.keys().collect::<BTreeSet<_>>() {
+        place(id, touched, others, &mut done)?;
     }
     Ok(done)
 }
 
+/// Finds the path of the touched node `start`, and of the touched nodes above it, into `done`.
+pub fn place(
+    start: &str,
+    touched: &HashMap<String, Touched>,
+    others: &HashMap<String, String>,
+    done: &mut HashMap<String, String>,
+) -> Result<(), Trouble> {
+    // Nodes waiting for the path of the one pushed after them, with the ids between the two.
+    let mut waiting: Vec<(&str, &str)> = Vec::new();
+    let mut on_way: HashSet<&str> = HashSet::new();
+    let mut at = start;
+    let mut base = loop {
+        if let Some(path) = done.get(at) {
+            break path.clone();
+        }
+        if !on_way.insert(at) {
+            let from = waiting.iter().position(|(id, _)| *id == at).unwrap_or(0);
+            return Err(Trouble::Cycle(
+                waiting[from..]
+                    .iter()
+                    .flat_map(|(id, between)| std::iter::once(*id).chain(path::ids(between).rev()))
+                    .map(str::to_owned)
+                    .collect(),
+            ));
+        }
+        let node = &touched[at];
+        let Some(parent) = node.parent.as_deref() else {
+            waiting.push((at, ""));
+            break "/".to_owned();
+        };
+        if let Some((key, _)) = touched.get_key_value(parent) {
+            waiting.push((at, ""));
+            at = key;
+            continue;
+        }
+        let Some(stored) = others.get(parent) else {
+            return Err(Trouble::NoParent { id: at.to_owned(), parent: parent.to_owned() });
+        };
+        match nearest_touched(stored, touched) {
+            Some((anchor, rest)) => {
+                waiting.push((at, rest));
+                at = anchor;
+            }
+            None => {
+                waiting.push((at, ""));
+                break stored.clone();
+            }
+        }
+    };
+    while let Some((id, between)) = waiting.pop() {
+        base.push_str(between);
+        base = path::child(&base, id);
+        done.insert(id.to_owned(), base.clone());
+    }
+    Ok(())
+}
+
 /// The deepest touched id on a path, and what follows it there.
-fn nearest_touched<'a>(
-    stored: &'a str,
-    touched: &'a HashMap<String, Touched>,
-) -> Option<(&'a str, &'a str)> {
+fn nearest_touched<'a>(stored: &'a str, touched: &'a HashMap<String, Touched>) -> Option<(&'a str, &'a str)> {
     let mut end = stored.len();
     for id in path::ids(stored).rev() {
         if let Some((key, _)) = touched.get_key_value(id) {
@@ -116,23 +123,13 @@ pub struct Rewrite {
 /// Longest prefix first: an inner subtree has left before the outer one moves. Prefixes of one length
 /// cannot contain each other, so they share a batch. A rewritten path can lie in the range of a later
 /// rewrite only if that one's node kept its path, and then there is none for it.
-pub fn rewrites(
-    touched: &HashMap<String, Touched>,
-    finals: &HashMap<String, String>,
-) -> Vec<Vec<Rewrite>> {
+pub fn rewrites(touched: &HashMap<String, Touched>, finals: &HashMap<String, String>) -> Vec<Vec<Rewrite>> {
     let mut by_length: BTreeMap<usize, Vec<Rewrite>> = BTreeMap::new();
     for (id, node) in touched {
         let to = &finals[id];
         let mut seen = HashSet::new();
-        for from in node
-            .carried
-            .iter()
-            .filter(|from| *from != to && seen.insert(*from))
-        {
-            by_length.entry(from.len()).or_default().push(Rewrite {
-                from: from.clone(),
-                to: to.clone(),
-            });
+        for from in node.carried.iter().filter(|from| *from != to && seen.insert(*from)) {
+            by_length.entry(from.len()).or_default().push(Rewrite { from: from.clone(), to: to.clone() });
         }
     }
     by_length.into_values().rev().collect()
@@ -143,13 +140,13 @@ pub fn own_rows(
     touched: &HashMap<String, Touched>,
     finals: &HashMap<String, String>,
 ) -> Vec<(String, String)> {
-    touched
+    finals
         .iter()
-        .filter(|(id, node)| match &node.stored {
+        .filter(|(id, path)| match &touched[*id].stored {
             None => true,
-            Some(stored) => *stored != finals[*id] && !node.carried.contains(stored),
+            Some(stored) => stored != *path && !touched[*id].carried.contains(stored),
         })
-        .map(|(id, _)| (id.clone(), finals[id].clone()))
+        .map(|(id, path)| (id.clone(), path.clone()))
         .collect()
 }
 
@@ -198,13 +195,7 @@ mod tests {
                     }
                     chain.push(parent.clone());
                 }
-                Some((
-                    id.clone(),
-                    chain
-                        .iter()
-                        .rev()
-                        .fold("/".to_owned(), |p, id| path::child(&p, id)),
-                ))
+                Some((id.clone(), chain.iter().rev().fold("/".to_owned(), |p, id| path::child(&p, id))))
             })
             .collect()
     }

@@ -11,32 +11,21 @@ type Node = (String, Option<String>, Option<String>, Option<i32>);
 
 fn node(row: &spi::SpiHeapTupleData) -> Node {
     let depth = catalog::opt_text(row, 4).and_then(|d| d.parse().ok());
-    (
-        catalog::text(row, 1),
-        catalog::opt_text(row, 2),
-        catalog::opt_text(row, 3),
-        depth,
-    )
+    (catalog::text(row, 1), catalog::opt_text(row, 2), catalog::opt_text(row, 3), depth)
 }
 
 /// The columns of a node row of alias `t`.
 fn node_columns(tree: &Tree) -> String {
     let s = &tree.sql;
-    format!(
-        "t.{}::text, t.{}::text, t.{}, t.{}::text",
-        s.id, s.parent, s.path, s.depth
-    )
+    format!("t.{}::text, t.{}::text, t.{}, t.{}::text", s.id, s.parent, s.path, s.depth)
 }
 
 /// The (org, path) of every visible node with this id: one in a bound session, one an org otherwise.
 fn places(tree: &Tree, id: &str) -> Vec<(String, String)> {
     let s = &tree.sql;
     let bound = session::org();
-    let condition = if bound.is_some() {
-        format!("AND t.{} = $2::{}", s.org, s.org_type)
-    } else {
-        String::new()
-    };
+    let condition =
+        if bound.is_some() { format!("AND t.{} = $2::{}", s.org, s.org_type) } else { String::new() };
     let sql = format!(
         "SELECT t.{}::text, t.{}::text FROM {} t WHERE t.{} = $1::{} AND t.{} IS NOT NULL {condition}",
         s.org, s.path, s.table, s.id, s.id_type, s.path

@@ -85,12 +85,7 @@ impl Shape {
         let [org, id, parent, path, depth, max_depth, on_delete] = args else {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-                format!(
-                    "a tree trigger of {}.{} has {} arguments",
-                    table.schema,
-                    table.name,
-                    args.len()
-                ),
+                format!("a tree trigger of {}.{} has {} arguments", table.schema, table.name, args.len()),
             )
             .hint("Triggers of a tree are made by crm_tree.attach_tree() only; run it again.")
             .raise()
@@ -271,9 +266,11 @@ impl Sql {
         )
     }
 
-    pub fn any_unset(&self) -> String {
+    /// Ids of rows without a path, at most `$2`.
+    pub fn unset(&self) -> String {
         format!(
-            "SELECT 'yes' FROM {table} t WHERE {org} AND t.{path} IS NULL LIMIT 1",
+            "SELECT t.{id}::text FROM {table} t WHERE {org} AND t.{path} IS NULL LIMIT $2",
+            id = self.id,
             table = self.table,
             org = self.in_org("t"),
             path = self.path,

@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# Run the tests, all of them or the stages that are named:
+#   scripts/test.sh [--accept] [STAGE...]
+#
+#   lint       formatting, clippy, shellcheck
+#   unit       Rust tests that need no server, property tests among them
+#   pgtest     Rust tests inside a PostgreSQL 15 backend
+#   golden15   tests/pg_regress: SQL against its expected output
+#   isolation  tests/isolation: concurrent sessions, interleaved step by step
+#   attack     tests/attack: attempts to get through the wall
+#   server     tests/server: what needs servers of its own (restarts, crashes, workers, dumps)
+#   docs       scripts/test-docs.sh: the examples of the documentation
+#   golden16   golden15 on PostgreSQL 16
+#   golden18   golden15 on PostgreSQL 18
+#
+# With --accept, golden15, isolation and attack take the output they got as the expected one.
+# All stages run even if one fails. Logs and differing output are in target/test.
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGSERVICE PGOPTIONS PGDATA
+
+OUT=$ROOT/target/test
+# Clusters of this run alone.
+export CRM_TREE_RUN_DIR=${CRM_TREE_RUN_DIR:-$PRIVATE-t$$}
+RUN_DIR=$CRM_TREE_RUN_DIR
+# The same selection wherever the crate is compiled for tests, so that cargo builds it once.
+CRATE=(--package crm_tree --no-default-features --features "pg$MAIN_PG pg_test")
+
+stage_lint() {
+    cargo fmt --all --check
+    cargo clippy "${CRATE[@]}" --all-targets -- -D warnings
+    cargo clippy --package crm_tree_server_tests --all-targets -- -D warnings
+    shellcheck -x -P SCRIPTDIR scripts/*.sh .ci/run
+}
+
+# Every #[pg_test] becomes a Rust test named pg_...
+stage_unit() { cargo test "${CRATE[@]}" --lib -- --skip ::pg_; }
+
+stage_pgtest() {
+    local options=(--pgdata "$RUN_DIR/pgtest/data")
+    make_run_dir
+    mkdir "$RUN_DIR/pgtest"
+    if is_root; then
+        chown postgres: "$RUN_DIR/pgtest"
+        options+=(--runas postgres)
+    fi
+    cargo pgrx test "pg$MAIN_PG" ::pg_ --package crm_tree --no-default-features "${options[@]}"
+}
+
+stage_golden15() { regress 15 pg_regress sql; }
+stage_golden16() { regress 16 pg_regress sql; }
+stage_golden18() { regress 18 pg_regress sql; }
+stage_attack() { regress 15 attack sql; }
+stage_isolation() { regress 15 isolation spec --load-extension=crm_tree; }
+
+# regress VERSION DIRECTORY KIND [OPTION...]: run tests/DIRECTORY/KIND, `setup` first, then in
+# alphabetical order, on one database of a new cluster that preloads our extension. The programs
+# and the psql are PostgreSQL 15's, whatever the server.
+regress() {
+    local version=$1 input=tests/$2 kind=$3 cluster=test-${2//_/-} output=$OUT/$2-$1
+    shift 3
+    local files=$input/sql program=regress/pg_regress
+    if [ "$kind" = spec ]; then files=$input/specs program=isolation/pg_isolation_regress; fi
+
+    local tests=() setup=() file
+    for file in "$files"/*."$kind"; do
+        file=$(basename "$file" ".$kind")
+        if [ "$file" = setup ]; then setup=(setup); else tests+=("$file"); fi
+    done
+    tests=("${setup[@]}" "${tests[@]}")
+    [ "${tests[*]}" != '*' ] || die "there are no tests in $files"
+
+    install_extension "$version"
+    scripts/cluster.sh destroy "$cluster"
+    scripts/cluster.sh start "$cluster" --pg "$version" --preload --fast
+    rm -rf "$output"
+    mkdir -p "$output"
+    mkdir -p "$input/expected"
+    if $ACCEPT; then for file in "${tests[@]}"; do touch -a "$input/expected/$file.out"; done; fi
+
+    local pgxs exports failed=0
+    pgxs=$("$(pg_bin $MAIN_PG)/pg_config" --pgxs)
+    (
+        exports=$(scripts/cluster.sh env "$cluster")
+        eval "$exports"
+        "${pgxs%/makefiles/*}/test/$program" --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" --dbname=regress \
+            --bindir="$(pg_bin $MAIN_PG)" --inputdir="$input" --outputdir="$output" "$@" "${tests[@]}"
+    ) || failed=$?
+    cp "$RUN_DIR/$cluster/log" "$output/server.log"
+    scripts/cluster.sh destroy "$cluster"
+    [ "$failed" != 0 ] || return 0
+
+    if $ACCEPT && [ "$version" = $MAIN_PG ]; then
+        note "accepting the output as it is: look at 'git diff $input'"
+        cp "$output"/results/*.out "$input/expected/"
+        return 0
+    fi
+    cat "$output/regression.diffs" || true
+    grep -E 'PANIC|terminated by signal' "$output/server.log" || true
+    return 1
+}
+
+# These tests start servers by themselves: with the programs in CRM_TREE_PG_BIN, below
+# CRM_TREE_RUN_DIR, as the operating-system user CRM_TREE_RUNAS if that is not empty.
+stage_server() {
+    install_extension $MAIN_PG
+    make_run_dir
+    export CRM_TREE_PG_BIN CRM_TREE_RUN_DIR=$RUN_DIR/server CRM_TREE_RUNAS=''
+    CRM_TREE_PG_BIN=$("$(pg_bin $MAIN_PG)/pg_config" --bindir)
+    mkdir "$CRM_TREE_RUN_DIR"
+    if is_root; then
+        CRM_TREE_RUNAS=postgres
+        chown postgres: "$CRM_TREE_RUN_DIR"
+    fi
+    cargo test --package crm_tree_server_tests
+}
+
+stage_docs() { scripts/test-docs.sh; }
+
+# Read a stage's log and print how many of its tests passed and how many failed.
+count() {
+    awk '
+        /^test result: / { passed += $4; failed += $6 }                      # cargo: ok. 3 passed; 1 failed; ...
+        /^ All [0-9]+ tests? passed/ { passed += $2 }                        # pg_regress
+        /^ [0-9]+ of [0-9]+ tests? failed/ { failed += $1; passed += $3 - $1 }
+        END { print passed + 0, failed + 0 }' "$1"
+}
+
+ACCEPT=false
+if [ "${1:-}" = --accept ]; then ACCEPT=true && shift; fi
+# What needs the same build stands together: cargo keeps one release build of the extension.
+STAGES=(lint unit pgtest golden15 isolation attack server docs golden16 golden18)
+for stage in "$@"; do
+    [[ " ${STAGES[*]} " == *" $stage "* ]] || die "there is no stage '$stage', only: ${STAGES[*]}"
+done
+[ $# -eq 0 ] || STAGES=("$@")
+
+mkdir -p "$OUT"
+trap 'scripts/cluster.sh destroy --all' EXIT
+PASSED=0 FAILED=0 SUMMARY=()
+
+# run NAME COMMAND...: run a stage, keep its log, and remember how it went.
+run() {
+    local name=$1 start=$SECONDS status passed failed mark
+    shift
+    step "$name"
+    set +e # `set -e` has to hold inside of the stage, so this must not be a condition
+    (set -e && "$@") </dev/null 2>&1 | tee "$OUT/$name.log"
+    status=${PIPESTATUS[0]}
+    set -e
+    read -r passed failed < <(count "$OUT/$name.log")
+    if [ "$status" = 0 ]; then
+        mark="${GREEN}pass$PLAIN"
+        passed=$((passed + failed)) failed=0 # with --accept, a difference is no failure
+        if [ "$passed" = 0 ]; then passed=1; fi
+    else
+        mark="${RED}FAIL$PLAIN"
+        if [ "$failed" = 0 ]; then failed=1; fi
+    fi
+    PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed))
+    SUMMARY+=("$(printf '%s  %-10s %4d s  %4d passed, %d failed' "$mark" "$name" $((SECONDS - start)) "$passed" "$failed")")
+}
+
+run setup scripts/setup.sh --all-versions
+if [ "$FAILED" != 0 ]; then STAGES=(); fi
+for stage in "${STAGES[@]}"; do run "$stage" "stage_$stage"; done
+
+step "Summary"
+printf '    %s\n' "${SUMMARY[@]}"
+echo "$PASSED passed, $FAILED failed"
+[ "$FAILED" = 0 ]

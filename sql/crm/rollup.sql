@@ -1,0 +1,300 @@
+-- Rollups: the snapshot fact, the register of snapshot days, and totals over subtrees.
+
+CREATE TABLE @schema@.fct_account_arr_snapshot (
+    org_id        uuid          NOT NULL DEFAULT crm_tree.current_org(),
+    snapshot_date date          NOT NULL CHECK (isfinite(snapshot_date)),
+    account_id    uuid          NOT NULL,
+    arr_usd       numeric(14,2) NOT NULL CHECK (arr_usd <> 'NaN'),
+    PRIMARY KEY (org_id, snapshot_date, account_id),
+    FOREIGN KEY (org_id, account_id) REFERENCES @schema@.account (org_id, account_id)
+) PARTITION BY RANGE (snapshot_date);
+CREATE INDEX fct_account_arr_snapshot_account_idx
+    ON @schema@.fct_account_arr_snapshot (org_id, account_id, snapshot_date);
+COMMENT ON TABLE @schema@.fct_account_arr_snapshot IS 'Annual recurring revenue of an account itself (without the accounts below it) on a day. One partition a month.';
+COMMENT ON COLUMN @schema@.fct_account_arr_snapshot.org_id IS 'The org (tenant) the row belongs to; filled with the bound org.';
+COMMENT ON COLUMN @schema@.fct_account_arr_snapshot.arr_usd IS 'May be negative (credits); never NaN.';
+
+-- Reading the latest day out of the fact costs more than a rollup does: it would open every month.
+CREATE TABLE @schema@.arr_snapshot_status (
+    org_id        uuid        NOT NULL DEFAULT crm_tree.current_org(),
+    snapshot_date date        NOT NULL,
+    noted_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (org_id, snapshot_date)
+) @partition_by_org@;
+COMMENT ON TABLE @schema@.arr_snapshot_status IS 'The days on which an org has snapshots: one row a day, kept by triggers on fct_account_arr_snapshot.';
+COMMENT ON COLUMN @schema@.arr_snapshot_status.org_id IS 'The org (tenant) the row belongs to; filled with the bound org.';
+COMMENT ON COLUMN @schema@.arr_snapshot_status.noted_at IS 'When the first row of the day arrived.';
+
+SELECT crm_tree.protect('@schema@.fct_account_arr_snapshot');
+SELECT crm_tree.protect('@schema@.arr_snapshot_status');
+
+-- Definer: the application role may read the register but not write it. Still behind the wall (the
+-- owner's RLS is forced), so whoever writes snapshots is bound, superusers included.
+CREATE FUNCTION @schema@._note_snapshot_days() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO @schema@.arr_snapshot_status (org_id, snapshot_date)
+    SELECT DISTINCT n.org_id, n.snapshot_date FROM new_rows n
+    -- Most statements bring no new day: look before writing, so that they take no lock here.
+    EXCEPT SELECT s.org_id, s.snapshot_date FROM @schema@.arr_snapshot_status s
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @schema@._note_snapshot_days() IS 'Trigger: enters new days into arr_snapshot_status.';
+
+CREATE FUNCTION @schema@._forget_snapshot_days() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM @schema@.arr_snapshot_status s
+     USING (SELECT DISTINCT o.org_id, o.snapshot_date FROM old_rows o) d
+     WHERE s.org_id = d.org_id AND s.snapshot_date = d.snapshot_date
+       AND NOT EXISTS (SELECT FROM @schema@.fct_account_arr_snapshot f
+                        WHERE f.org_id = d.org_id AND f.snapshot_date = d.snapshot_date);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @schema@._forget_snapshot_days() IS 'Trigger: removes days whose last snapshot went from arr_snapshot_status.';
+
+-- Statement triggers of the root do not fire for a statement that names a partition, so the
+-- partitions get their own (see create_month_partitions).
+CREATE FUNCTION @schema@._arm_arr_snapshot(part regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('CREATE TRIGGER note_days AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows
+        FOR EACH STATEMENT EXECUTE FUNCTION @schema@._note_snapshot_days()', part);
+    EXECUTE format('CREATE TRIGGER note_days_update AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows
+        FOR EACH STATEMENT EXECUTE FUNCTION @schema@._note_snapshot_days()', part);
+    EXECUTE format('CREATE TRIGGER forget_days AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows
+        FOR EACH STATEMENT EXECUTE FUNCTION @schema@._forget_snapshot_days()', part);
+    EXECUTE format('CREATE TRIGGER forget_days_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows
+        FOR EACH STATEMENT EXECUTE FUNCTION @schema@._forget_snapshot_days()', part);
+END
+$$;
+COMMENT ON FUNCTION @schema@._arm_arr_snapshot(regclass) IS 'Puts the day-register triggers on one table of the snapshot fact.';
+SELECT @schema@._arm_arr_snapshot('@schema@.fct_account_arr_snapshot');
+
+CREATE FUNCTION @schema@.refresh_arr_snapshot_status() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    n bigint;
+BEGIN
+    DELETE FROM @schema@.arr_snapshot_status s
+     WHERE s.org_id = crm_tree.current_org()
+       AND NOT EXISTS (SELECT FROM @schema@.fct_account_arr_snapshot f
+                        WHERE f.org_id = s.org_id AND f.snapshot_date = s.snapshot_date);
+    INSERT INTO @schema@.arr_snapshot_status (snapshot_date)
+    SELECT DISTINCT f.snapshot_date FROM @schema@.fct_account_arr_snapshot f
+     WHERE f.org_id = crm_tree.current_org()
+    ON CONFLICT DO NOTHING;
+    SELECT count(*) INTO n FROM @schema@.arr_snapshot_status s WHERE s.org_id = crm_tree.current_org();
+    RETURN n;
+END
+$$;
+COMMENT ON FUNCTION @schema@.refresh_arr_snapshot_status() IS 'Rebuilds the register of snapshot days of the bound org, after a load with triggers off. Returns the number of days.';
+
+-- Reading ---------------------------------------------------------------------------------------
+
+-- A row type of its own and not RETURNS TABLE: plpgsql allows no result column named like a parameter.
+CREATE TYPE @schema@.arr_rollup_row AS (
+    own_usd               numeric,
+    total_usd             numeric,
+    accounts              bigint,
+    duplicates_suppressed bigint,
+    unallocated_usd       numeric,
+    as_of                 date
+);
+COMMENT ON TYPE @schema@.arr_rollup_row IS 'What arr_rollup returns.';
+
+CREATE FUNCTION @schema@.arr_rollup(account_id uuid, as_of date DEFAULT NULL, mode text DEFAULT 'distinct')
+    RETURNS SETOF @schema@.arr_rollup_row
+    LANGUAGE plpgsql STABLE ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    root     ALIAS FOR $1;
+    wish     ALIAS FOR $2;
+    how      ALIAS FOR $3;
+    lo       text;
+    hi       text;
+    day      date;
+    linked   boolean;
+BEGIN
+    IF how IS NULL OR how NOT IN ('distinct', 'primary') THEN
+        IF how = 'weighted' THEN
+            RAISE EXCEPTION 'rollup mode "weighted" is not available yet'
+                USING ERRCODE = 'feature_not_supported',
+                      HINT = 'Use ''distinct'' or ''primary''.';
+        END IF;
+        RAISE EXCEPTION 'unknown rollup mode: %', coalesce(quote_literal(how), 'NULL')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Use ''distinct'' or ''primary''.';
+    END IF;
+
+    -- Both bounds of the path range and the day have to be scalars before the sum is planned: a bound
+    -- computed inside the join is not leak-proof and would become a filter behind the wall.
+    SELECT a.materialized_path,
+           (SELECT s.snapshot_date FROM @schema@.arr_snapshot_status s
+             WHERE s.org_id = crm_tree.current_org()
+               AND s.snapshot_date <= coalesce(wish, 'infinity')
+             ORDER BY s.snapshot_date DESC LIMIT 1),
+           EXISTS (SELECT FROM @schema@.account_link l WHERE l.org_id = crm_tree.current_org())
+      INTO lo, day, linked
+      FROM @schema@.account a
+     WHERE a.org_id = crm_tree.current_org() AND a.account_id = root;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    IF linked AND how = 'distinct' THEN
+        -- Second parents: the set of accounts that can be reached, each once (UNION), whatever the
+        -- number of ways. Goes by the edges; links are not part of a path.
+        RETURN QUERY
+        WITH RECURSIVE reached (id) AS (
+            SELECT root
+            UNION
+            SELECT e.id
+              FROM reached r
+             CROSS JOIN LATERAL (
+                    SELECT c.account_id FROM @schema@.account c
+                     WHERE c.org_id = crm_tree.current_org() AND c.parent_account_id = r.id
+                    UNION ALL
+                    SELECT l.child_account_id FROM @schema@.account_link l
+                     WHERE l.org_id = crm_tree.current_org() AND l.parent_account_id = r.id) e (id)
+        ), counted AS (
+            SELECT r.id, coalesce(f.arr_usd, 0) AS arr, x.ways,
+                   CASE WHEN r.id = root OR x.pct >= 100 THEN 0 ELSE (100 - x.pct) * 0.01 END AS free
+              FROM reached r
+              JOIN @schema@.account a ON a.org_id = crm_tree.current_org() AND a.account_id = r.id
+              LEFT JOIN @schema@.fct_account_arr_snapshot f
+                     ON f.org_id = a.org_id AND f.snapshot_date = day AND f.account_id = a.account_id
+             CROSS JOIN LATERAL (
+                    SELECT count(*) FILTER (WHERE p.parent IN (SELECT i.id FROM reached i)), coalesce(sum(p.pct), 0)
+                      FROM (SELECT a.parent_account_id, a.ownership_pct WHERE a.parent_account_id IS NOT NULL
+                            UNION ALL
+                            SELECT l.parent_account_id, l.ownership_pct FROM @schema@.account_link l
+                             WHERE l.org_id = crm_tree.current_org() AND l.child_account_id = r.id) p (parent, pct)
+                   ) x (ways, pct)
+        )
+        SELECT coalesce(sum(c.arr) FILTER (WHERE c.id = root), 0),
+               coalesce(sum(c.arr), 0),
+               count(*),
+               coalesce(sum(c.ways) FILTER (WHERE c.id <> root), 0)::bigint - (count(*) - 1),
+               round(coalesce(sum(c.arr * c.free) FILTER (WHERE c.free > 0), 0), 2),
+               day
+          FROM counted c;
+        RETURN;
+    END IF;
+
+    IF lo IS NULL THEN
+        RAISE EXCEPTION 'account % has no path', root
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Repair the tree: SELECT * FROM crm_tree.repair_tree(''@schema@.account'').';
+    END IF;
+    hi := crm_tree.subtree_end(lo);
+    RETURN QUERY
+    SELECT coalesce(sum(f.arr_usd) FILTER (WHERE a.account_id = root), 0),
+           coalesce(sum(f.arr_usd), 0),
+           count(*),
+           0::bigint,
+           round(coalesce(sum(CASE WHEN a.ownership_pct < 100 AND a.account_id <> root
+                                   THEN f.arr_usd * (100 - a.ownership_pct) * 0.01 END), 0), 2),
+           day
+      FROM @schema@.account a
+      LEFT JOIN @schema@.fct_account_arr_snapshot f
+             ON f.org_id = a.org_id AND f.snapshot_date = day AND f.account_id = a.account_id
+     WHERE a.org_id = crm_tree.current_org()
+       AND a.materialized_path >= lo AND a.materialized_path < hi;
+END
+$$;
+COMMENT ON FUNCTION @schema@.arr_rollup(uuid, date, text) IS
+'ARR of an account and everything below it, each account once. as_of: the latest snapshot on or before that day (null: the latest of all); the column as_of says which day it was. mode: distinct (second parents included) or primary (the tree alone). No row for an account that the bound org does not have.';
+
+CREATE TYPE @schema@.arr_rollup_tree_row AS (
+    account_id        uuid,
+    parent_account_id uuid,
+    name              text,
+    depth             int,
+    own_usd           numeric,
+    total_usd         numeric,
+    descendants       bigint,
+    as_of             date
+);
+COMMENT ON TYPE @schema@.arr_rollup_tree_row IS 'What arr_rollup_tree returns, a row a node.';
+
+CREATE FUNCTION @schema@.arr_rollup_tree(account_id uuid DEFAULT NULL, as_of date DEFAULT NULL)
+    RETURNS SETOF @schema@.arr_rollup_tree_row
+    LANGUAGE plpgsql STABLE ROWS 10000
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    root ALIAS FOR $1;
+    wish ALIAS FOR $2;
+    lo   text := '/';
+    hi   text := '0';
+    day  date;
+BEGIN
+    SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
+     WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(wish, 'infinity')
+     ORDER BY s.snapshot_date DESC LIMIT 1;
+    IF root IS NOT NULL THEN
+        SELECT a.materialized_path, crm_tree.subtree_end(a.materialized_path) INTO lo, hi
+          FROM @schema@.account a
+         WHERE a.org_id = crm_tree.current_org() AND a.account_id = root;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    IF lo IS NULL OR root IS NULL AND EXISTS (
+            SELECT FROM @schema@.account a
+             WHERE a.org_id = crm_tree.current_org() AND a.materialized_path IS NULL) THEN
+        RAISE EXCEPTION 'the account tree has rows without a path'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Repair the tree: SELECT * FROM crm_tree.repair_tree(''@schema@.account'').';
+    END IF;
+    -- Planned with the bounds and the day as constants: one month of the fact, one range of the index.
+    RETURN QUERY
+    SELECT t.id, t.parent, t.name, t.depth, t.own, t.total, t.descendants, day
+      FROM crm_tree._subtree_totals($q$
+               SELECT a.account_id, a.parent_account_id, a.name, a.depth, f.arr_usd
+                 FROM @schema@.account a
+                 LEFT JOIN @schema@.fct_account_arr_snapshot f
+                        ON f.org_id = a.org_id AND f.snapshot_date = $3 AND f.account_id = a.account_id
+                WHERE a.org_id = crm_tree.current_org()
+                  AND a.materialized_path >= $1 AND a.materialized_path < $2
+                ORDER BY a.materialized_path
+           $q$, lo, hi, day) t;
+END
+$$;
+COMMENT ON FUNCTION @schema@.arr_rollup_tree(uuid, date) IS
+'Own and rolled-up ARR of every account of a subtree (null: of the whole org), in tree order, in one pass over the account tree. Second parents are not followed: the totals are those of mode primary.';
+
+CREATE FUNCTION @schema@.org_total(as_of date DEFAULT NULL) RETURNS numeric
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wish  ALIAS FOR $1;
+    day   date;
+    total numeric;
+BEGIN
+    SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
+     WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(wish, 'infinity')
+     ORDER BY s.snapshot_date DESC LIMIT 1;
+    SELECT coalesce(sum(f.arr_usd), 0) INTO total FROM @schema@.fct_account_arr_snapshot f
+     WHERE f.org_id = crm_tree.current_org() AND f.snapshot_date = day;
+    RETURN total;
+END
+$$;
+COMMENT ON FUNCTION @schema@.org_total(date) IS
+'ARR of the bound org: every account''s own figure once, whatever the edges.';

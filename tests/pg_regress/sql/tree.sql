@@ -1,0 +1,161 @@
+-- Trees: the paths follow the links, whatever the statement.
+SET client_min_messages = warning;
+DROP ROLE IF EXISTS tree_owner, tree_app;
+RESET client_min_messages;
+CREATE ROLE tree_owner LOGIN;
+CREATE ROLE tree_app LOGIN;
+CREATE SCHEMA tree AUTHORIZATION tree_owner;
+GRANT USAGE ON SCHEMA tree TO tree_app;
+
+SELECT crm_tree.path_ids('/a/b/c/'), crm_tree.path_depth('/a/b/c/'), crm_tree.path_parent('/a/b/c/'),
+       crm_tree.path_root('/a/b/c/'), crm_tree.path_lca('/a/b/c/', '/a/b/d/'), crm_tree.subtree_end('/a/b/');
+SELECT crm_tree.path_is_within('/a/b/', '/a/'), crm_tree.path_is_within('/ab/', '/a/'),
+       crm_tree.path_parent('/a/'), crm_tree.path_lca('/a/', '/b/'), crm_tree.path_depth('rubbish');
+
+-- A table of the user's own: integer tenants, bigint keys, his own names.
+SET SESSION AUTHORIZATION tree_owner;
+CREATE TABLE tree.company (tenant int NOT NULL, company_id bigint NOT NULL, belongs_to bigint, name text, updated_at timestamptz DEFAULT 'epoch');
+INSERT INTO tree.company VALUES (1, 3, 2, 'c'), (1, 2, 1, 'b'), (1, 1, NULL, 'a'), (2, 1, NULL, 'x'), (2, 5, 1, 'y');
+SELECT crm_tree.attach_tree('tree.company', id => 'company_id', parent => 'belongs_to', org => 'tenant', max_depth => 4);
+CREATE TRIGGER touch BEFORE UPDATE ON tree.company FOR EACH ROW EXECUTE FUNCTION crm_tree.touch_updated_at();
+SELECT tenant, company_id, belongs_to, materialized_path, depth FROM tree.company ORDER BY tenant, materialized_path;
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'tree.company'::regclass AND contype IN ('u', 'f') ORDER BY 1;
+SELECT crm_tree.protect('tree.company', 'tenant');
+GRANT SELECT, INSERT, UPDATE, DELETE ON tree.company TO tree_app;
+RESET SESSION AUTHORIZATION;
+SELECT crm_tree.grant_org('tree_app', 1);
+SET SESSION AUTHORIZATION tree_app;
+BEGIN;
+SELECT crm_tree.bind_org(1);
+-- Children before parents in one statement; a value of the user's own is overwritten.
+INSERT INTO tree.company (company_id, belongs_to, name, materialized_path, depth) VALUES (5, 4, 'e', '/forged/', 9), (4, 1, 'd', '/', 0);
+UPDATE tree.company SET materialized_path = '/forged/', depth = 7, name = 'D' WHERE company_id = 4;
+SELECT company_id, belongs_to, materialized_path, depth FROM tree.company ORDER BY materialized_path;
+-- A move takes the subtree along, and touches no updated_at but the mover's.
+UPDATE tree.company SET belongs_to = 4 WHERE company_id = 2 RETURNING materialized_path, depth;
+SELECT company_id, belongs_to, materialized_path, depth, updated_at > 'epoch' AS touched FROM tree.company ORDER BY materialized_path;
+-- Swapping a parent and its child in one statement is legal.
+UPDATE tree.company SET belongs_to = CASE company_id WHEN 4 THEN 2 ELSE 1 END WHERE company_id IN (2, 4);
+SELECT company_id, belongs_to, materialized_path, depth FROM tree.company ORDER BY materialized_path;
+-- MERGE and ON CONFLICT.
+MERGE INTO tree.company c USING (VALUES (6::bigint, 5::bigint), (5, 1)) v(i, p) ON c.company_id = v.i
+ WHEN MATCHED THEN UPDATE SET belongs_to = v.p WHEN NOT MATCHED THEN INSERT (company_id, belongs_to) VALUES (v.i, v.p);
+INSERT INTO tree.company (company_id, belongs_to) VALUES (7, 6), (6, 3) ON CONFLICT (tenant, company_id) DO UPDATE SET belongs_to = excluded.belongs_to;
+SELECT company_id, belongs_to, materialized_path, depth FROM tree.company ORDER BY materialized_path;
+SELECT * FROM crm_tree.subtree('tree.company', '2');
+SELECT * FROM crm_tree.ancestors('tree.company', '7');
+SELECT * FROM crm_tree.subtree('tree.company', '404');
+SELECT * FROM crm_tree.check_tree('tree.company');
+COMMIT;
+
+-- Each refusal: SQLSTATE, message, detail, hint, table and constraint.
+CREATE FUNCTION pg_temp.refusal(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE c text; m text; d text; h text; n text; t text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'accepted';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS c = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT,
+        n = CONSTRAINT_NAME, t = TABLE_NAME;
+    RETURN concat_ws(E'\n', c || ' ' || n || ' on ' || t, m, nullif(d, ''), h);
+END $$;
+\pset format unaligned
+\pset tuples_only on
+BEGIN;
+SELECT crm_tree.bind_org(1);
+SELECT pg_temp.refusal('UPDATE tree.company SET belongs_to = 3 WHERE company_id = 2');
+SELECT pg_temp.refusal('UPDATE tree.company SET belongs_to = company_id WHERE company_id = 2');
+SELECT pg_temp.refusal('INSERT INTO tree.company (company_id, belongs_to) VALUES (20, 21), (21, 20)');
+SELECT pg_temp.refusal('INSERT INTO tree.company (company_id, belongs_to) VALUES (20, 404)');
+SELECT pg_temp.refusal('UPDATE tree.company SET belongs_to = 404 WHERE company_id = 2');
+SELECT pg_temp.refusal('INSERT INTO tree.company (company_id, belongs_to) VALUES (20, 7)');
+SELECT pg_temp.refusal('INSERT INTO tree.company (company_id, belongs_to) VALUES (20, 21), (21, 7)');
+SELECT pg_temp.refusal('UPDATE tree.company SET belongs_to = 5 WHERE company_id = 2');
+SELECT pg_temp.refusal('UPDATE tree.company SET company_id = 99 WHERE company_id = 7');
+SELECT pg_temp.refusal('UPDATE tree.company SET tenant = 2 WHERE company_id = 7');
+SELECT pg_temp.refusal('DELETE FROM tree.company WHERE company_id = 2');
+-- Nothing was changed by any of them.
+SELECT count(*), sum(depth), string_agg(materialized_path, ' ' ORDER BY materialized_path) FROM tree.company;
+ROLLBACK;
+RESET SESSION AUTHORIZATION;
+\pset format aligned
+\pset tuples_only off
+
+CREATE TABLE tree.word (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('tree.word', 'id', 'parent');
+INSERT INTO tree.word VALUES ('o', 'a/b', NULL);
+INSERT INTO tree.word VALUES ('o', '', NULL);
+INSERT INTO tree.word VALUES ('o', 'é', NULL), ('o', 'ß', 'é'), ('o', repeat('x', 2600), 'ß');
+INSERT INTO tree.word VALUES ('o', 'é', NULL), ('o', 'ß', 'é'), ('o', 'z', 'ß');
+UPDATE tree.word SET parent = NULL WHERE id = 'ß';
+SELECT * FROM tree.word ORDER BY materialized_path;
+
+-- What attach_tree refuses, leaving the table as it was.
+SELECT crm_tree.attach_tree('tree.word', 'id', 'parent', on_delete => 'perish');
+SELECT crm_tree.attach_tree('tree.word', 'id', 'nowhere');
+SELECT crm_tree.attach_tree('tree.word', 'id', 'depth');
+SELECT crm_tree.attach_tree('tree.word', 'id', 'parent', path => 'id');
+SELECT crm_tree.attach_tree('tree.word', 'id', 'parent', max_depth => 0);
+SELECT crm_tree.attach_tree('tree.word', 'id', 'parent', history => true);
+SELECT crm_tree.subtree('pg_class', '1');
+CREATE TABLE tree.knot (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+INSERT INTO tree.knot VALUES (1, 1, 2), (1, 2, 1), (1, 3, NULL);
+SELECT crm_tree.attach_tree('tree.knot', 'id', 'parent');
+SELECT * FROM tree.knot ORDER BY id;
+CREATE TABLE tree.slash (org_id int, id text, parent text, PRIMARY KEY (org_id, id));
+INSERT INTO tree.slash VALUES (1, 'a/b', NULL);
+SELECT crm_tree.attach_tree('tree.slash', 'id', 'parent');
+
+-- Deletes: each way.
+CREATE TABLE tree.adopting (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+CREATE TABLE tree.rootifying (LIKE tree.adopting INCLUDING ALL);
+CREATE TABLE tree.cascading (LIKE tree.adopting INCLUDING ALL);
+SELECT crm_tree.attach_tree('tree.adopting', 'id', 'parent', on_delete => 'adopt');
+SELECT crm_tree.attach_tree('tree.rootifying', 'id', 'parent', on_delete => 'rootify');
+SELECT crm_tree.attach_tree('tree.cascading', 'id', 'parent', on_delete => 'cascade');
+INSERT INTO tree.adopting SELECT 1, g, nullif(g / 2, 0) FROM generate_series(1, 15) g;
+INSERT INTO tree.rootifying SELECT 1, g, nullif(g / 2, 0) FROM generate_series(1, 15) g;
+INSERT INTO tree.cascading SELECT 1, g, nullif(g / 2, 0) FROM generate_series(1, 15) g;
+DELETE FROM tree.adopting WHERE id IN (2, 5, 3);
+DELETE FROM tree.adopting WHERE id = 1;
+SELECT id, parent, materialized_path, depth FROM tree.adopting ORDER BY materialized_path;
+DELETE FROM tree.rootifying WHERE id IN (2, 5);
+SELECT id, parent, materialized_path, depth FROM tree.rootifying ORDER BY materialized_path;
+DELETE FROM tree.cascading WHERE id = 2;
+SELECT id, parent, materialized_path, depth FROM tree.cascading ORDER BY materialized_path;
+SELECT * FROM crm_tree.check_tree('tree.adopting') UNION ALL SELECT * FROM crm_tree.check_tree('tree.rootifying') UNION ALL SELECT * FROM crm_tree.check_tree('tree.cascading');
+
+-- Check and repair: each problem found, only what differs rewritten, cycles and orphans left and counted.
+CREATE TABLE tree.broken (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('tree.broken', 'id', 'parent', max_depth => 3);
+INSERT INTO tree.broken SELECT o, g, nullif(g / 2, 0) FROM generate_series(1, 7) g, generate_series(1, 2) o;
+SET session_replication_role = replica;
+UPDATE tree.broken SET materialized_path = '/7/' WHERE id = 3 AND org_id = 1;
+UPDATE tree.broken SET depth = 2 WHERE id = 2 AND org_id = 2;
+UPDATE tree.broken SET parent = 4 WHERE id = 2 AND org_id = 1;
+INSERT INTO tree.broken VALUES (2, 50, 404), (2, 60, 1), (2, 61, 60), (2, 62, 61), (2, 63, 62);
+RESET session_replication_role;
+DROP TRIGGER crm_tree_lock_insert ON tree.broken;
+ALTER TABLE tree.broken DISABLE TRIGGER "A_crm_tree_settle_update";
+SELECT * FROM crm_tree.check_tree('tree.broken') ORDER BY org, problem, id, detail;
+SELECT xmin AS before FROM tree.broken WHERE org_id = 2 AND id = 7 \gset
+SELECT * FROM crm_tree.repair_tree('tree.broken');
+SELECT xmin::text = :'before' AS left_alone FROM tree.broken WHERE org_id = 2 AND id = 7;
+SELECT * FROM crm_tree.check_tree('tree.broken') ORDER BY org, problem, id, detail;
+SELECT crm_tree.detach_tree('tree.word');
+INSERT INTO tree.word (org_id, id, parent) VALUES ('o', 'q', 'é') RETURNING materialized_path;
+
+-- Not for others.
+SET SESSION AUTHORIZATION tree_app;
+SELECT crm_tree.repair_tree('tree.company');
+SELECT crm_tree.detach_tree('tree.company');
+SELECT crm_tree.attach_tree('tree.company', 'company_id', 'belongs_to', 'tenant');
+SELECT crm_tree.check_tree('tree.company');  -- unbound
+RESET SESSION AUTHORIZATION;
+SET client_min_messages = warning;
+DROP SCHEMA tree CASCADE;
+DROP OWNED BY tree_app, tree_owner;
+DROP ROLE tree_app, tree_owner;
+-- The registries forgot the tables.
+SELECT count(*) FROM crm_tree.tree t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relation);
+SELECT count(*) FROM crm_tree.wall w WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation);
