@@ -16,6 +16,8 @@ TOOLS=$ROOT/target/tools
 PATH=$TOOLS/bin:$PATH${HOME:+:$HOME/.cargo/bin}
 export USER=${USER:-$(id -un)} # pgrx asks for it
 export LC_ALL=C.UTF-8
+# A server started with it adds backtraces to the DETAIL of errors, which no expected output has.
+unset RUST_BACKTRACE
 
 # Private clusters live in RUN_DIR: short, because a unix socket's path holds 107 bytes, and in
 # /tmp, because the operating-system user `postgres` cannot enter everybody's home directory.

@@ -111,7 +111,7 @@ stage_server() {
         CRM_TREE_RUNAS=postgres
         chown postgres: "$CRM_TREE_RUN_DIR"
     fi
-    cargo test --package crm_tree_server_tests
+    cargo test --package crm_tree_server_tests --no-fail-fast
 }
 
 stage_docs() { scripts/test-docs.sh; }

@@ -28,14 +28,17 @@ fn bin(program: &str) -> PathBuf {
 
 /// A command of the server's, as the user that may run it.
 fn server_command(program: &str) -> Command {
-    match std::env::var("CRM_TREE_RUNAS") {
+    let mut command = match std::env::var("CRM_TREE_RUNAS") {
         Ok(user) if !user.is_empty() => {
             let mut command = Command::new("runuser");
             command.args(["-u", &user, "--"]).arg(bin(program));
             command
         }
         _ => Command::new(bin(program)),
-    }
+    };
+    // It would add backtraces to the DETAIL of errors.
+    command.env_remove("RUST_BACKTRACE");
+    command
 }
 
 fn run(command: &mut Command) -> Output {

@@ -177,7 +177,7 @@ fn against_the_model(table: &str, partitioned: bool, count: u64) {
         let (sql, after) = statement(&mut rng, table, org, &models[&org]);
         let expected = verdict(&after);
         if rng.random_bool(0.1) {
-            client.batch_execute(&format!("BEGIN; SAVEPOINT a")).unwrap();
+            client.batch_execute("BEGIN; SAVEPOINT a").unwrap();
             let _ = client.batch_execute(&sql);
             client.batch_execute("ROLLBACK TO a").unwrap();
         }

@@ -1,0 +1,167 @@
+//! A dump and its restore carry the walls, the trees, the grants and every figure.
+
+use crm_tree_server_tests::Cluster;
+
+const ORG_A: &str = "00000000-0000-0000-0000-00000000000a";
+const ORG_B: &str = "00000000-0000-0000-0000-00000000000b";
+
+/// A CRM with data of two orgs, and a table of the user's own with integer tenants.
+fn fill(cluster: &Cluster) {
+    cluster.psql("postgres", "CREATE DATABASE source");
+    cluster.psql(
+        "source",
+        "CREATE ROLE app LOGIN;
+         CREATE EXTENSION crm_tree;
+         SELECT crm_tree.create_crm('crm', org_partitions => 2);
+         SELECT crm.grant_app('app');
+         CREATE TABLE public.company (tenant int NOT NULL, id bigint NOT NULL, boss bigint, name text, PRIMARY KEY (tenant, id));
+         SELECT crm_tree.attach_tree('public.company', 'id', 'boss', 'tenant', on_delete => 'adopt');
+         SELECT crm_tree.protect('public.company', 'tenant');
+         GRANT SELECT, INSERT, UPDATE, DELETE ON public.company TO app;
+         INSERT INTO public.company SELECT t, g, nullif(g / 2, 0), 'c' || g FROM generate_series(1, 40) g, generate_series(1, 2) t;
+         SELECT crm_tree.grant_org('app', 1);",
+    );
+    for (org, name) in [(ORG_A, "A"), (ORG_B, "B")] {
+        cluster.psql(
+            "source",
+            &format!(
+                "SELECT crm_tree.create_org('{name}', '{org}');
+                 SELECT crm_tree.grant_org('app', '{org}'::uuid);
+                 BEGIN;
+                 SELECT crm_tree.bind_org('{org}'::uuid);
+                 INSERT INTO crm.role (role_id, parent_role_id, name) VALUES
+                     (md5('boss')::uuid, NULL, 'boss'), (md5('rep')::uuid, md5('boss')::uuid, 'rep');
+                 INSERT INTO crm.app_user (user_id, email, display_name, role_id) VALUES
+                     ('ann', 'ann@example.com', 'Ann', md5('boss')::uuid), ('bob', 'bob@example.com', 'Bob', md5('rep')::uuid);
+                 INSERT INTO crm.account (account_id, parent_account_id, name, owner_user_id)
+                     SELECT md5(g::text)::uuid, CASE WHEN g > 1 THEN md5((g / 3 + 1)::text)::uuid END, 'account ' || g, 'bob'
+                       FROM generate_series(1, 60) g;
+                 INSERT INTO crm.fct_account_arr_snapshot (snapshot_date, account_id, arr_usd)
+                     SELECT '2026-06-30', account_id, 100 FROM crm.account WHERE org_id = crm_tree.current_org();
+                 INSERT INTO crm.stage (stage, position, outcome) VALUES ('lead', 1, 'open'), ('won', 2, 'won');
+                 INSERT INTO crm.opportunity (opportunity_id, account_id, owner_user_id, name)
+                     VALUES (md5('deal')::uuid, md5('7')::uuid, 'bob', 'deal');
+                 INSERT INTO crm.fct_stage_change (event_id, opportunity_id, changed_at, to_stage, amount_usd, changed_by) VALUES
+                     (md5('e1')::uuid, md5('deal')::uuid, '2026-05-01', 'lead', 10, 'bob'),
+                     (md5('e2')::uuid, md5('deal')::uuid, '2026-05-11', 'won', 10, 'bob');
+                 SELECT * FROM crm.recompute_sharing('full');
+                 COMMIT;"
+            ),
+        );
+    }
+}
+
+/// The lines in an order that does not depend on oids.
+fn sorted(lines: &str) -> String {
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// What must be the same on both sides, each as one text.
+fn facts(cluster: &Cluster, database: &str) -> Vec<(&'static str, String)> {
+    let bound = |org: &str, sql: &str| {
+        let script =
+            format!("BEGIN; DO $$ BEGIN PERFORM crm_tree.bind_org('{org}'::uuid); END $$; {sql}; COMMIT;");
+        sorted(&cluster.psql(database, &script))
+    };
+    let mut facts = vec![
+        ("policies", "SELECT polrelid::regclass, polname, polcmd, polpermissive, polroles, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) FROM pg_policy"),
+        ("row security", "SELECT oid::regclass, relrowsecurity, relforcerowsecurity, relowner::regrole, relacl FROM pg_class c WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text IN ('crm', 'public')"),
+        ("triggers", "SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal"),
+        ("constraints", "SELECT conrelid::regclass, conname, convalidated, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace::regnamespace::text IN ('crm', 'public') AND conrelid <> 0 AND contype <> 'n'"),
+        ("functions", "SELECT oid::regprocedure, prosecdef, provolatile, proconfig, proacl, proowner::regrole FROM pg_proc WHERE pronamespace = 'crm'::regnamespace"),
+        ("walls", "SELECT relation, org_column FROM crm_tree.wall"),
+        ("trees", "SELECT relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete FROM crm_tree.tree"),
+        ("grants", "SELECT org, role, role_name, for_session FROM crm_tree.org_grant"),
+        ("orgs", "SELECT org_id, name FROM crm_tree.org"),
+        ("instances", "SELECT schema, owner, template_version FROM crm_tree.crm_instance"),
+        ("accounts", "SELECT org_id, account_id, parent_account_id, materialized_path, depth FROM crm.account"),
+        ("companies", "SELECT tenant, id, boss, materialized_path, depth FROM public.company"),
+        ("events", "SELECT org_id, event_id, changed_at, to_stage FROM crm.fct_stage_change"),
+        ("access", "SELECT org_id, account_id, user_id, granted_via, permission_level FROM crm.bridge_account_user_access"),
+        ("problems", "SELECT * FROM crm_tree.check_tree('crm.account') UNION ALL SELECT * FROM crm_tree.check_tree('public.company')"),
+    ]
+    .into_iter()
+    .map(|(name, sql)| (name, sorted(&cluster.psql(database, sql))))
+    .collect::<Vec<_>>();
+    for org in [ORG_A, ORG_B] {
+        facts.push((
+            "totals",
+            bound(
+                org,
+                "SELECT a.account_id, r.* FROM crm.account a, crm.arr_rollup(a.account_id) r WHERE a.org_id = crm_tree.current_org()",
+            ),
+        ));
+        facts.push(("totals of the tree", bound(org, "SELECT * FROM crm.arr_rollup_tree()")));
+        facts.push(("visits", bound(org, "SELECT opportunity_id, stage, entered, \"left\" FROM crm.time_in_stage(as_of => '2026-06-01')")));
+        facts.push(("drift", bound(org, "SELECT * FROM crm.sharing_drift()")));
+    }
+    facts
+}
+
+#[test]
+fn a_restored_dump_is_the_same_database() {
+    let cluster = Cluster::preloaded();
+    fill(&cluster);
+    let before = facts(&cluster, "source");
+    let empty =
+        before.iter().filter(|(name, value)| value.is_empty() && !["problems", "drift"].contains(name));
+    assert_eq!(empty.count(), 0, "a fact that is empty proves nothing: {before:?}");
+
+    let file = cluster.host().join("dump.sql");
+    std::fs::write(&file, cluster.client("pg_dump", &["source"]).stdout).unwrap();
+    cluster.psql("postgres", "CREATE DATABASE target");
+    let restore = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "target", "-f", file.to_str().unwrap()];
+    cluster.client("psql", &restore);
+    for ((name, was), (_, is)) in before.iter().zip(facts(&cluster, "target")) {
+        assert_eq!(*was, is, "{name} after the restore");
+    }
+
+    // The restored walls and triggers do their work, for an ordinary role.
+    let mut app = cluster.connect("app", "target");
+    let refused = app.query("SELECT * FROM crm.account", &[]).unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "42501", "an unbound session is refused");
+    app.batch_execute(&format!(
+        "BEGIN; SELECT crm_tree.bind_org('{ORG_A}'::uuid);
+         UPDATE crm.account SET parent_account_id = NULL WHERE account_id = md5('2')::uuid; COMMIT;
+         BEGIN; SELECT crm_tree.bind_org(1); DELETE FROM public.company WHERE id = 2; COMMIT;"
+    ))
+    .unwrap();
+    let problems = "SELECT count(*) FROM (SELECT * FROM crm_tree.check_tree('crm.account') UNION ALL SELECT * FROM crm_tree.check_tree('public.company')) p";
+    assert_eq!(cluster.psql("target", problems), "0");
+    assert_eq!(
+        cluster.psql("target", "SELECT parent_account_id IS NULL AND depth = 0 FROM crm.account WHERE org_id::text LIKE '%a' AND account_id = md5('2')::uuid"),
+        "t"
+    );
+    assert_eq!(cluster.psql("target", "SELECT boss FROM public.company WHERE tenant = 1 AND id = 4"), "1");
+    let other = app.batch_execute("BEGIN; SELECT crm_tree.bind_org(2);").unwrap_err();
+    assert_eq!(other.code().unwrap().code(), "42501", "no grant came out of the restore");
+}
+
+/// A server killed in the middle of writing comes back with right paths.
+#[test]
+fn a_crash_leaves_no_wrong_path() {
+    let cluster = Cluster::start(&[]);
+    let mut client = cluster.superuser();
+    client
+        .batch_execute(
+            "CREATE EXTENSION crm_tree;
+             CREATE TABLE t (org int NOT NULL, id bigint NOT NULL, parent bigint, PRIMARY KEY (org, id));
+             SELECT crm_tree.attach_tree('t', 'id', 'parent', 'org');
+             INSERT INTO t SELECT 1, g, nullif(g / 3, 0) FROM generate_series(1, 3000) g;",
+        )
+        .unwrap();
+    let mut open = cluster.superuser();
+    open.batch_execute("BEGIN; UPDATE t SET parent = 2 WHERE id = 4;").unwrap();
+    let pid: i32 = open.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    cluster.kill9(pid);
+    cluster.await_ready();
+    let mut client = cluster.superuser();
+    let parent: i64 = client.query_one("SELECT parent FROM t WHERE org = 1 AND id = 4", &[]).unwrap().get(0);
+    assert_eq!(parent, 1, "the killed transaction left nothing");
+    client.batch_execute("UPDATE t SET parent = 2 WHERE org = 1 AND id = 4").unwrap();
+    let problems: i64 =
+        client.query_one("SELECT count(*) FROM crm_tree.check_tree('t')", &[]).unwrap().get(0);
+    assert_eq!(problems, 0);
+}
