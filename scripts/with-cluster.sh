@@ -10,7 +10,7 @@ step "Building the extension"
 install_extension $MAIN_PG
 
 case $NAME in
-    demo) OPTIONS=(--fast) ;;
+    demo) OPTIONS=(--fast --conf crm_tree.launcher_naptime=1) ;;
     bench)
         # As a server would be set up that has this machine to itself. Durable, unlike the others.
         memory=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)

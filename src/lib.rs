@@ -37,3 +37,13 @@ pub extern "C-unwind" fn _PG_init() {
     jobs::init();
     pg::session::reserve_prefix();
 }
+
+/// What pgrx asks for to run `#[pg_test]` functions, which are in `pg::tests`.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_: Vec<&str>) {}
+
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

@@ -142,8 +142,7 @@ BEGIN
                   HINT = 'Repair the tree: SELECT * FROM crm_tree.repair_tree(''@schema@.role'').';
     END IF;
     -- One recompute of an org at a time: two would both find the same rows missing.
-    PERFORM pg_advisory_xact_lock(hashtextextended(
-        'crm_tree sharing ' || '@schema@.bridge_account_user_access'::regclass::oid || ' ' || org, 0));
+    PERFORM crm_tree._lock_org_work('@schema@.bridge_account_user_access');
     WITH diff AS MATERIALIZED (
         SELECT * FROM @schema@.sharing_drift()
     ), gone AS (

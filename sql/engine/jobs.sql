@@ -169,6 +169,25 @@ END
 $$;
 COMMENT ON PROCEDURE crm_tree.run_job(text) IS 'Runs a job now, in this session, as its owner. For its owner and superusers (42501); refused while the job runs (55006) and in a transaction block (25001). In a session of another role than the owner the job''s function may not SET ROLE, defer triggers, hold cursors or make temporary tables.';
 
+CREATE FUNCTION crm_tree._known_orgs() RETURNS SETOF text
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tree regclass;
+BEGIN
+    RETURN QUERY SELECT o.org_id::text FROM crm_tree.org o;
+    FOR tree IN SELECT t.relation FROM crm_tree.tree t JOIN pg_class c ON c.oid = t.relation AND c.relkind IN ('r', 'p') LOOP
+        -- Anybody can attach a tree and spoil it; the others' jobs go on.
+        BEGIN
+            RETURN QUERY SELECT crm_tree._tree_orgs(tree);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING 'the orgs of tree % cannot be listed: %', tree, SQLERRM;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._known_orgs() IS 'Private: the registered orgs, and those that attached trees have rows of; an org can come more than once. Reads the registries as the extension''s owner.';
+REVOKE ALL ON FUNCTION crm_tree._known_orgs() FROM PUBLIC;
+
 CREATE FUNCTION crm_tree.reconcile_paths(config jsonb DEFAULT '{}') RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

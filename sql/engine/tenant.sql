@@ -8,7 +8,9 @@ BEGIN
     SELECT nspowner INTO owner FROM pg_catalog.pg_namespace WHERE nspname = 'crm_tree';
     IF owner IS DISTINCT FROM current_user::pg_catalog.regrole::pg_catalog.oid
        OR EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'crm_tree')
-       OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'crm_tree') THEN
+       OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'crm_tree')
+       OR EXISTS (SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname = 'crm_tree')
+       OR EXISTS (SELECT FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace WHERE n.nspname = 'crm_tree') THEN
         RAISE EXCEPTION 'schema "crm_tree" exists and is not an empty one of the installing role'
             USING ERRCODE = 'duplicate_schema', HINT = 'Drop it, or give it to the installing role empty: DROP SCHEMA crm_tree;';
     END IF;

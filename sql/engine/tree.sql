@@ -83,6 +83,10 @@ COMMENT ON FUNCTION crm_tree._tree_orgs(regclass) IS 'The orgs that have nodes i
 CREATE FUNCTION crm_tree._is_rewriting_paths() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_rewriting_paths_wrapper';
 
+CREATE FUNCTION crm_tree._lock_org_work(about regclass) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'lock_org_work_wrapper';
+COMMENT ON FUNCTION crm_tree._lock_org_work(regclass) IS 'Private: makes computations of a table for the bound org take turns, until the transaction ends. No user''s advisory lock is in its way.';
+
 CREATE FUNCTION crm_tree.touch_updated_at() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -170,19 +170,10 @@ fn orgs(job: &Job) -> (Vec<String>, i32) {
 
 /// The registered orgs, and those that attached trees have rows of.
 fn known_orgs() -> BTreeSet<String> {
-    registry(
-        "SELECT org_id::pg_catalog.text FROM crm_tree.org
-         UNION
-         SELECT o FROM crm_tree.tree t
-           JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relation
-                AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog.\"char\"[])
-          CROSS JOIN LATERAL crm_tree._tree_orgs(t.relation) o",
-        &[],
-        |row| get::<String>(row, 1),
-    )
-    .into_iter()
-    .flatten()
-    .collect()
+    registry("SELECT org FROM crm_tree._known_orgs() org", &[], |row| get::<String>(row, 1))
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Does one org's turn. False when nothing is left to do.

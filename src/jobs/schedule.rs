@@ -255,7 +255,7 @@ mod tests {
             let schedule = Schedule::cron(&format!("{minute} */{step} * * *")).unwrap();
             let after = DateTime::from_timestamp(from, 0).unwrap();
             let mut model = after.with_second(0).unwrap() + Duration::minutes(1);
-            while model.minute() != minute || model.hour() % step != 0 {
+            while model.minute() != minute || !model.hour().is_multiple_of(step) {
                 model += Duration::minutes(1);
             }
             prop_assert_eq!(schedule.next(UTC, after), Some(model));

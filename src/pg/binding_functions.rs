@@ -1,19 +1,83 @@
 //! `current_org()` and its two sisters as raw version-1 functions: a policy calls them once a row,
 //! and the general wrapper costs twice the row itself.
 
-use super::session::BOUND;
+use super::session::{BOUND, MAX_TEXT};
 use crate::tenant::binding;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+/// What a call site has handed out. A value must outlive the binding it was read under, as a
+/// procedure's argument does that unbinds and commits: it is copied into the memory of the
+/// expression that calls, once a binding instead of once a row.
+struct Copy {
+    version: u64,
+    size: usize,
+    bytes: [u8; MAX_TEXT],
+}
+
+/// The call site's copy of `size` bytes at `from`, which are of the binding `version`.
+///
+/// # Safety
+/// `fcinfo` is PostgreSQL's call info, and `from` has `size` bytes.
+#[inline]
+unsafe fn keep(
+    fcinfo: pg_sys::FunctionCallInfo,
+    version: u64,
+    from: *const u8,
+    size: usize,
+) -> pg_sys::Datum {
+    // SAFETY: `fn_extra` is this function's own, null or set below.
+    unsafe {
+        let copy = (*(*fcinfo).flinfo).fn_extra as *const Copy;
+        if !copy.is_null() && (*copy).version == version {
+            return pg_sys::Datum::from((&raw const (*copy).bytes).cast::<u8>());
+        }
+        keep_anew(fcinfo, version, from, size)
+    }
+}
+
+/// A changed binding gets a block of its own: somebody may hold the last one still.
+#[cold]
+#[pg_guard]
+unsafe extern "C-unwind" fn keep_anew(
+    fcinfo: pg_sys::FunctionCallInfo,
+    version: u64,
+    from: *const u8,
+    size: usize,
+) -> pg_sys::Datum {
+    // SAFETY: the block is in the memory that PostgreSQL names for `fn_extra`, and `size` is at most
+    // MAX_TEXT.
+    unsafe {
+        let info = (*fcinfo).flinfo;
+        let last = (*info).fn_extra as *mut Copy;
+        let same = !last.is_null()
+            && (*last).size == size
+            && std::slice::from_raw_parts((&raw const (*last).bytes).cast::<u8>(), size)
+                == std::slice::from_raw_parts(from, size);
+        let copy = if same {
+            last
+        } else {
+            let block = std::mem::offset_of!(Copy, bytes) + size;
+            let copy = pg_sys::MemoryContextAlloc((*info).fn_mcxt, block) as *mut Copy;
+            std::ptr::copy_nonoverlapping(from, (&raw mut (*copy).bytes).cast(), size);
+            (*copy).size = size;
+            (*info).fn_extra = copy.cast();
+            copy
+        };
+        (*copy).version = version;
+        pg_sys::Datum::from((&raw const (*copy).bytes).cast::<u8>())
+    }
+}
+
 macro_rules! raw_function {
-    ($name:ident, $info:ident, $fast:expr, $kind:expr) => {
+    ($name:ident, $info:ident, |$bound:ident, $fcinfo:ident| $fast:expr, $kind:expr) => {
         /// # Safety
         /// Called by PostgreSQL as a version-1 function without arguments.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(_: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-            // SAFETY: BOUND is written by the assign hook only, between statements or calls; the
-            // datum points into it and is read before the next assignment.
+        pub unsafe extern "C-unwind" fn $name($fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            let _ = $fcinfo;
+            let $bound = &raw const BOUND;
+            // SAFETY: BOUND is written by the assign hook only, never during this call.
             match unsafe { $fast } {
                 Some(datum) => datum,
                 // SAFETY: raises; no Rust value is alive in this frame.
@@ -32,21 +96,26 @@ macro_rules! raw_function {
 raw_function!(
     crm_tree_current_org,
     pg_finfo_crm_tree_current_org,
-    (*(&raw const BOUND)).uuid.as_ref().map(|u| pg_sys::Datum::from(u.as_ptr())),
+    |bound, fcinfo| {
+        let bound = &*bound;
+        bound.uuid.as_ref().map(|uuid| keep(fcinfo, bound.version, uuid.as_ptr(), uuid.len()))
+    },
     0
 );
 raw_function!(
     crm_tree_current_org_bigint,
     pg_finfo_crm_tree_current_org_bigint,
-    (*(&raw const BOUND)).bigint.map(pg_sys::Datum::from),
+    |bound, fcinfo| (*bound).bigint.map(pg_sys::Datum::from),
     1
 );
 raw_function!(
     crm_tree_current_org_text,
     pg_finfo_crm_tree_current_org_text,
-    {
-        let text = (*(&raw const BOUND)).text;
-        (!text.is_null()).then(|| pg_sys::Datum::from(text))
+    |bound, fcinfo| {
+        match (*bound).text_size {
+            0 => None,
+            size => Some(keep(fcinfo, (*bound).version, (&raw const (*bound).text).cast(), size)),
+        }
     },
     2
 );

@@ -10,6 +10,8 @@ pub enum Space {
     Tree = 0x4354,
     /// One org of a tree.
     TreeOrg = 0x4355,
+    /// What an instance computes for one org, one computation at a time. (0x4356 is a job.)
+    OrgWork = 0x4357,
 }
 
 /// Lock modes, weakest first. PostgreSQL's conflict table gives: `IntendWrite` meets nothing but

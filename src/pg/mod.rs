@@ -4,6 +4,7 @@
 //! PostgreSQL error unwinds Rust frames before it reaches the server again.
 
 pub mod binding_functions;
+pub mod cursor;
 pub mod lock;
 pub mod relation;
 pub mod role;
@@ -11,6 +12,8 @@ pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod spi;
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
 pub mod trigger;
 pub mod worker;
 pub mod xact;

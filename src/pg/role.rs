@@ -58,11 +58,49 @@ fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Works as the owner of a table, past the row security he put on it, as foreign keys do: the
-/// owner's rights alone are not enough under FORCE ROW LEVEL SECURITY.
-/// Every statement run inside must name its org.
+/// Works as the owner of a table, with his rights and behind his wall: what a trigger does beyond
+/// the rows that a client wrote. `spi::run` plans its statements past the row security that the
+/// owner put on the table; triggers of the user's own that they fire stay behind it, unless the
+/// writer was not behind it either.
 pub fn as_table_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, pg_sys::SECURITY_NOFORCE_RLS, work)
+    act_as(owner, as_open_as_now(), work)
+}
+
+/// The same for a function that reads or defines on its caller's demand, as maintenance of the
+/// server's own does it: nothing of the owner's (an index expression, a trigger) may leave work
+/// behind that is later done as the caller.
+pub fn as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
+    act_as(owner, as_open_as_now() | confined(owner), work)
+}
+
+/// The same, past the row security that the owner put on his table, as foreign keys do: his rights
+/// alone are not enough under FORCE ROW LEVEL SECURITY. For statements that fire no trigger, since
+/// that would go past it too.
+pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
+    act_as(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, work)
+}
+
+fn confined(owner: Oid) -> u32 {
+    if owner == current() { 0 } else { pg_sys::SECURITY_RESTRICTED_OPERATION }
+}
+
+fn as_open_as_now() -> u32 {
+    // SAFETY: a syscache lookup.
+    if unsafe { pg_sys::has_bypassrls_privilege(current()) } { pg_sys::SECURITY_NOFORCE_RLS } else { 0 }
+}
+
+/// Plans statements as the current user past the row security he put on his own tables.
+pub fn planning_past_row_security<R>(work: impl FnOnce() -> R) -> R {
+    act_as(current(), pg_sys::SECURITY_NOFORCE_RLS, work)
+}
+
+/// Does row security apply to what the current user does with this table?
+pub fn is_behind_row_security(relation: Oid) -> bool {
+    // SAFETY: a syscache lookup; without an error where `row_security` is off.
+    unsafe {
+        pg_sys::check_enable_rls(relation, Oid::INVALID, true)
+            == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+    }
 }
 
 /// Works as the extension's owner, for the one write to a registry that its caller may not do

@@ -3,19 +3,51 @@
 
 use pgrx::prelude::*;
 use pgrx::{PgTupleDesc, pg_sys};
-use std::ffi::CString;
+use std::ffi::CStr;
+
+/// A row that was found.
+pub struct Found<'a> {
+    pub row: PgHeapTuple<'a, AllocatedByRust>,
+    tuple: pg_sys::HeapTuple,
+    desc: pg_sys::TupleDesc,
+}
+
+impl Found<'_> {
+    /// A column's value as PostgreSQL writes it; for `name`, which pgrx does not read.
+    pub fn shown(&self, column: &CStr) -> Option<String> {
+        // SAFETY: tuple and descriptor are the scan's, which stands still while the row is read.
+        unsafe {
+            let number = pg_sys::SPI_fnumber(self.desc, column.as_ptr());
+            let value = pg_sys::SPI_getvalue(self.tuple, self.desc, number);
+            (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+        }
+    }
+}
 
 /// The rows of `crm_tree.<table>` whose leading column of `index` equals `key` (both text).
 /// Each row is handed to `read` as it is found; `read` answers whether to stop.
-pub fn by_text_key(
-    table: &str,
-    index: &str,
-    key: &str,
-    mut read: impl FnMut(&PgHeapTuple<'_, AllocatedByRust>) -> bool,
-) -> bool {
-    let table = CString::new(table).expect("a constant");
-    let index = CString::new(index).expect("a constant");
+pub fn by_text_key(table: &CStr, index: &CStr, key: &str, read: impl FnMut(&Found<'_>) -> bool) -> bool {
     let key = key.into_datum().expect("text is never null");
+    by_key(table, index, pg_sys::F_TEXTEQ, key, read)
+}
+
+/// The same for a key column that is a `regclass`.
+pub fn by_relation(
+    table: &CStr,
+    index: &CStr,
+    key: pg_sys::Oid,
+    read: impl FnMut(&Found<'_>) -> bool,
+) -> bool {
+    by_key(table, index, pg_sys::F_OIDEQ, pg_sys::Datum::from(key), read)
+}
+
+fn by_key(
+    table: &CStr,
+    index: &CStr,
+    equal: u32,
+    key: pg_sys::Datum,
+    mut read: impl FnMut(&Found<'_>) -> bool,
+) -> bool {
     // SAFETY: relation and scan are opened and closed in pairs; on an error PostgreSQL's resource
     // owner closes them. The tuple is copied before it is handed on.
     unsafe {
@@ -24,14 +56,8 @@ pub fn by_text_key(
         let index_id = pg_sys::get_relname_relid(index.as_ptr(), namespace);
         let rel = pg_sys::table_open(rel_id, pg_sys::AccessShareLock as i32);
         let mut scan_key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &mut scan_key,
-            1,
-            pg_sys::BTEqualStrategyNumber as u16,
-            pg_sys::F_TEXTEQ.into(),
-            key,
-        );
-        scan_key.sk_collation = pg_sys::C_COLLATION_OID.into();
+        pg_sys::ScanKeyInit(&mut scan_key, 1, pg_sys::BTEqualStrategyNumber as u16, equal.into(), key);
+        scan_key.sk_collation = pg_sys::C_COLLATION_OID;
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let scan = pg_sys::systable_beginscan(rel, index_id, true, snapshot, 1, &mut scan_key);
         let mut found = false;
@@ -42,7 +68,7 @@ pub fn by_text_key(
             }
             let desc = PgTupleDesc::from_pg_copy((*rel).rd_att);
             let row = PgHeapTuple::from_heap_tuple(desc, tuple).into_owned();
-            found = read(&row);
+            found = read(&Found { row, tuple, desc: (*rel).rd_att });
         }
         pg_sys::systable_endscan(scan);
         pg_sys::UnregisterSnapshot(snapshot);

@@ -10,14 +10,23 @@ use crate::tenant::org::OrgId;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
+/// Bytes of the longest org as a text datum, header included.
+pub(super) const MAX_TEXT: usize = crate::tenant::org::MAX_BYTES + pg_sys::VARHDRSZ;
+
 /// The bound org in the three forms a policy may ask for. Written only by the assign hook.
+#[repr(C, align(8))]
 pub(super) struct Bound {
-    pub text: *mut pg_sys::varlena,
+    /// A text datum of `text_size` bytes; of none when unbound.
+    pub text: [u8; MAX_TEXT],
+    pub text_size: usize,
     pub uuid: Option<[u8; 16]>,
     pub bigint: Option<i64>,
+    /// Another one with each assignment.
+    pub version: u64,
 }
 
-pub(super) static mut BOUND: Bound = Bound { text: std::ptr::null_mut(), uuid: None, bigint: None };
+pub(super) static mut BOUND: Bound =
+    Bound { text: [0; MAX_TEXT], text_size: 0, uuid: None, bigint: None, version: 0 };
 static mut ORG: *mut c_char = std::ptr::null_mut();
 static mut USER: *mut c_char = std::ptr::null_mut();
 static mut ASSIGNING: bool = false;
@@ -153,43 +162,22 @@ unsafe extern "C-unwind" fn assign_org(newval: *const c_char, _extra: *mut c_voi
             }
         }
         let bound = &raw mut BOUND;
-        if !(*bound).text.is_null() {
-            libc_free((*bound).text.cast());
-            (*bound).text = std::ptr::null_mut();
-        }
+        (*bound).version += 1;
+        (*bound).text_size = 0;
         (*bound).uuid = None;
         (*bound).bigint = None;
         if let Some(text) = read(newval) {
-            let org = OrgId::from_stored(&text);
-            (*bound).uuid = org.uuid();
-            (*bound).bigint = org.bigint();
-            (*bound).text = make_text(text.as_bytes());
+            let size = text.len() + pg_sys::VARHDRSZ;
+            // A longer one was never assigned here; it would read as unbound, which is closed.
+            if size <= MAX_TEXT {
+                let org = OrgId::from_stored(&text);
+                (*bound).uuid = org.uuid();
+                (*bound).bigint = org.bigint();
+                let block = (&raw mut (*bound).text).cast::<u8>();
+                pgrx::set_varsize_4b(block.cast(), size as i32);
+                std::ptr::copy_nonoverlapping(text.as_ptr(), block.add(pg_sys::VARHDRSZ), text.len());
+                (*bound).text_size = size;
+            }
         }
     }
-}
-
-/// A text datum that lives outside PostgreSQL's memory contexts, so that it can be handed out
-/// without copying. Null when memory is short: the binding then reads as unbound, which is closed.
-unsafe fn make_text(bytes: &[u8]) -> *mut pg_sys::varlena {
-    // SAFETY: the block is as large as header and bytes together.
-    unsafe {
-        let size = bytes.len() + pg_sys::VARHDRSZ;
-        let block = libc_malloc(size) as *mut pg_sys::varlena;
-        if !block.is_null() {
-            pgrx::set_varsize_4b(block, size as i32);
-            std::ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                (block as *mut u8).add(pg_sys::VARHDRSZ),
-                bytes.len(),
-            );
-        }
-        block
-    }
-}
-
-unsafe extern "C" {
-    #[link_name = "malloc"]
-    fn libc_malloc(size: usize) -> *mut c_void;
-    #[link_name = "free"]
-    fn libc_free(block: *mut c_void);
 }

@@ -17,6 +17,14 @@ pub enum Event {
     Truncate,
 }
 
+/// When a trigger fires, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    BeforeStatement,
+    BeforeRow,
+    AfterRow,
+}
+
 /// One call of a trigger function.
 pub struct Call<'a> {
     data: *mut pg_sys::TriggerData,
@@ -54,10 +62,41 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Refuses a trigger that was made for another moment than its function is written for: there
+    /// would be no row, or no old one, to read.
+    pub fn expect(&self, when: When, events: &[Event]) {
+        // SAFETY: as above.
+        let fired = unsafe { (*self.data).tg_event };
+        let timing = fired & pg_sys::TRIGGER_EVENT_TIMINGMASK;
+        let right = match when {
+            When::BeforeStatement => {
+                timing == pg_sys::TRIGGER_EVENT_BEFORE && fired & pg_sys::TRIGGER_EVENT_ROW == 0
+            }
+            When::BeforeRow => {
+                timing == pg_sys::TRIGGER_EVENT_BEFORE && fired & pg_sys::TRIGGER_EVENT_ROW != 0
+            }
+            When::AfterRow => timing == pg_sys::TRIGGER_EVENT_AFTER && fired & pg_sys::TRIGGER_EVENT_ROW != 0,
+        };
+        if !right || !events.contains(&self.event()) {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "this trigger function is not made for this kind of trigger",
+            )
+            .hint("Triggers of a tree are made by crm_tree.attach_tree() only.")
+            .raise()
+        }
+    }
+
     /// The table the trigger fired on: the partition, not its root.
     pub fn relation(&self) -> Oid {
         // SAFETY: as above.
         unsafe { (*(*self.data).tg_relation).rd_id }
+    }
+
+    /// Which of the table's triggers it is.
+    pub fn trigger(&self) -> Oid {
+        // SAFETY: as above.
+        unsafe { (*(*self.data).tg_trigger).tgoid }
     }
 
     pub fn args(&self) -> Vec<String> {

@@ -4,7 +4,7 @@ use super::grants;
 use super::org::OrgId;
 use crate::error::Refusal;
 use crate::pg::session::{self, Scope};
-use crate::pg::{role, xact};
+use crate::pg::{cursor, role, xact};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
@@ -18,6 +18,23 @@ thread_local! {
 pub fn init() {
     session::init(remember_loss);
     xact::at_top_end(|| FIRST.with(|f| *f.borrow_mut() = None));
+    cursor::init(refuse_held_cursor);
+}
+
+/// The org the transaction is bound to, or was.
+fn first_pair() -> Option<(String, Option<String>)> {
+    FIRST.with(|f| f.borrow().clone()).or_else(current_pair)
+}
+
+/// A cursor WITH HOLD outlives the transaction, and shows the org's rows to whoever comes next.
+fn refuse_held_cursor() {
+    let Some((org, _)) = first_pair() else { return };
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_INVALID_CURSOR_DEFINITION,
+        format!("a cursor WITH HOLD would outlive the binding to org {org:?}"),
+    )
+    .hint("Leave WITH HOLD out, and fetch before the transaction ends.")
+    .raise()
 }
 
 /// A session binding that is reset in the middle of a transaction still decides what that
@@ -32,11 +49,22 @@ fn current_pair() -> Option<(String, Option<String>)> {
     session::org().map(|org| (org, session::user()))
 }
 
+/// Longest user id taken, in bytes. It stands in error messages, and in what parallel workers receive.
+const MAX_USER_BYTES: usize = 1000;
+
+/// A name for a message: quoted, and cut where it would fill the log.
+fn shown(name: &str) -> String {
+    match name.char_indices().nth(64) {
+        None => format!("{name:?}"),
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+    }
+}
+
 fn parse(org: &str) -> OrgId {
     OrgId::parse(org).unwrap_or_else(|why| {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("{org:?} cannot be bound as an org: {why}"),
+            format!("{} cannot be bound as an org: {why}", shown(org)),
         )
         .hint("Pass the org's key, for example crm_tree.bind_org('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid).")
         .raise()
@@ -46,11 +74,14 @@ fn parse(org: &str) -> OrgId {
 fn bind(org: &str, user: Option<&str>, scope: Scope) {
     let org = parse(org);
     if let Some(user) = user
-        && (user.is_empty() || user.chars().any(char::is_control))
+        && (user.is_empty() || user.len() > MAX_USER_BYTES || user.chars().any(char::is_control))
     {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("user id {user:?} is empty or has a control character"),
+            format!(
+                "user id {} is empty, is longer than {MAX_USER_BYTES} bytes or has a control character",
+                shown(user)
+            ),
         )
         .hint("Leave the user id null to bind the org alone.")
         .raise()
@@ -78,7 +109,16 @@ fn bind(org: &str, user: Option<&str>, scope: Scope) {
         .raise()
     }
     let pair = (org.as_str().to_owned(), user.map(str::to_owned));
-    let first = FIRST.with(|f| f.borrow().clone()).or_else(current_pair);
+    let first = first_pair();
+    // One that was declared before the binding is filled after it.
+    if first.is_none() && cursor::may_be_held() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "this transaction declared a cursor WITH HOLD, which would outlive the binding",
+        )
+        .hint("Bind in a transaction of its own, after the one that declares the cursor.")
+        .raise()
+    }
     if let Some(first) = first
         && first != pair
     {
@@ -124,34 +164,43 @@ pub fn refuse_unbound(kind: &str) -> ! {
         .raise()
 }
 
-#[pg_extern(sql = false)]
-fn bind_org_uuid(org: pgrx::Uuid, user_id: Option<&str>) {
-    bind(&org.to_string(), user_id, Scope::Transaction)
+/// The org, where one was passed: a null is a lookup that found nothing, and must not pass for done.
+fn present<T>(org: Option<T>) -> T {
+    org.unwrap_or_else(|| {
+        Refusal::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, "the org to bind is null")
+            .hint("Pass the org's key; crm_tree.unbind() lifts a binding.")
+            .raise()
+    })
 }
 
 #[pg_extern(sql = false)]
-fn bind_org_bigint(org: i64, user_id: Option<&str>) {
-    bind(&org.to_string(), user_id, Scope::Transaction)
+fn bind_org_uuid(org: Option<pgrx::Uuid>, user_id: Option<&str>) {
+    bind(&present(org).to_string(), user_id, Scope::Transaction)
 }
 
 #[pg_extern(sql = false)]
-fn bind_org_text(org: &str, user_id: Option<&str>) {
-    bind(org, user_id, Scope::Transaction)
+fn bind_org_bigint(org: Option<i64>, user_id: Option<&str>) {
+    bind(&present(org).to_string(), user_id, Scope::Transaction)
 }
 
 #[pg_extern(sql = false)]
-fn bind_session_uuid(org: pgrx::Uuid, user_id: Option<&str>) {
-    bind(&org.to_string(), user_id, Scope::Session)
+fn bind_org_text(org: Option<&str>, user_id: Option<&str>) {
+    bind(present(org), user_id, Scope::Transaction)
 }
 
 #[pg_extern(sql = false)]
-fn bind_session_bigint(org: i64, user_id: Option<&str>) {
-    bind(&org.to_string(), user_id, Scope::Session)
+fn bind_session_uuid(org: Option<pgrx::Uuid>, user_id: Option<&str>) {
+    bind(&present(org).to_string(), user_id, Scope::Session)
 }
 
 #[pg_extern(sql = false)]
-fn bind_session_text(org: &str, user_id: Option<&str>) {
-    bind(org, user_id, Scope::Session)
+fn bind_session_bigint(org: Option<i64>, user_id: Option<&str>) {
+    bind(&present(org).to_string(), user_id, Scope::Session)
+}
+
+#[pg_extern(sql = false)]
+fn bind_session_text(org: Option<&str>, user_id: Option<&str>) {
+    bind(present(org), user_id, Scope::Session)
 }
 
 /// Lifts the binding. What the transaction was bound to first still holds for the rest of it.

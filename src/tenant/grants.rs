@@ -11,7 +11,8 @@ use pgrx::{datum::DatumWithOid, pg_sys};
 /// A grant counts only while its role still has the name it had when it was granted: an oid that was
 /// handed to another role after a restore, or a name taken over by a new role, opens nothing.
 pub fn may_bind(caller: pg_sys::Oid, org: &str, scope: Scope) -> bool {
-    let holds = |row: &PgHeapTuple<'_, AllocatedByRust>| {
+    let holds = |found: &scan::Found<'_>| {
+        let row = &found.row;
         let grantee = row.get_by_name::<pg_sys::Oid>("role").ok().flatten();
         let name = row.get_by_name::<String>("role_name").ok().flatten();
         let session = row.get_by_name::<bool>("for_session").ok().flatten().unwrap_or(false);
@@ -21,7 +22,7 @@ pub fn may_bind(caller: pg_sys::Oid, org: &str, scope: Scope) -> bool {
             && role::name(grantee) == name
             && role::has_privileges_of(caller, grantee)
     };
-    [org, ANY].into_iter().any(|key| scan::by_text_key("org_grant", "org_grant_org", key, holds))
+    [org, ANY].into_iter().any(|key| scan::by_text_key(c"org_grant", c"org_grant_org", key, holds))
 }
 
 fn checked(org: &str) -> &str {

@@ -2,7 +2,7 @@
 
 use crate::catalog::{self, Column, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
-use crate::pg::role;
+use crate::pg::{role, scan};
 use pgrx::prelude::*;
 
 /// The type of an org column, and with it the function its policy asks.
@@ -79,6 +79,7 @@ fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
     let table = Table::get(table);
     table.expect_owner();
     let (column, org_type) = expect_org_column(&table, org_column);
+    refuse_other_column(&table, org_column);
     let below = table.descendants();
     if let Some(foreign) = below.iter().find(|t| !matches!(t.kind, 'r' | 'p')) {
         Refusal::new(
@@ -115,12 +116,39 @@ fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
     .expect("the registry takes every table");
 }
 
+/// The org column of a protected table.
+pub fn column_of(table: pg_sys::Oid) -> Option<String> {
+    let mut column = None;
+    scan::by_relation(c"wall", c"wall_pkey", table, |wall| {
+        column = wall.shown(c"org_column");
+        true
+    });
+    column
+}
+
+/// A wall on another column is another wall: who fills that column would decide who reads what. And
+/// the maintenance of a tree, which goes past row security, works by the tree's org column.
+fn refuse_other_column(table: &Table, org_column: &str) {
+    let (column, what, cure) = match (column_of(table.oid), crate::tree::shape::org_column_of(table.oid)) {
+        (Some(column), _) if column != org_column => (column, "is protected", "unprotect"),
+        (_, Some(column)) if column != org_column => (column, "is a tree", "detach_tree"),
+        _ => return,
+    };
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("{} {what} by \"{column}\" and cannot be protected by \"{org_column}\"", table.shown()),
+    )
+    .hint(format!("First SELECT crm_tree.{cure}({});", literal(&table.sql())))
+    .table(&table.schema, &table.name)
+    .raise()
+}
+
 fn refuse_null_orgs(table: &Table, column: &Column) {
     if column.not_null {
         return;
     }
     let query = format!("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)", table.sql(), ident(&column.name));
-    let nulls = role::as_table_owner(table.owner, || Spi::get_one::<bool>(&query));
+    let nulls = role::past_row_security_of(table.owner, || Spi::get_one::<bool>(&query));
     if nulls == Ok(Some(true)) {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,

@@ -1,10 +1,11 @@
 //! Making a table a tree, and letting it go.
 
-use super::shape::{Columns, OnDelete, Sql};
+use super::shape::{self, Columns, OnDelete, Sql};
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::role;
-use crate::tenant::wall::{OrgType, expect_org_column};
+use crate::pg::spi as plans;
+use crate::tenant::wall::{self, OrgType, expect_org_column};
 use pgrx::prelude::*;
 
 /// An attached tree, as the registry has it.
@@ -87,6 +88,7 @@ fn attach_tree(
     }
     refuse_partition(&table);
     let (org_column, _) = expect_org_column(&table, org);
+    refuse_other_wall(&table, org);
     let id_type = expect_key_columns(&table, &columns);
     add_place_columns(&table, &columns);
     let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
@@ -130,6 +132,18 @@ fn refuse_partition(table: &Table) {
             .hint(format!("Attach the whole: SELECT crm_tree.attach_tree({}, …);", literal(&root.sql())))
             .raise()
     }
+}
+
+/// Maintenance goes past row security, org by org: the orgs have to be the wall's.
+fn refuse_other_wall(table: &Table, org: &str) {
+    let Some(column) = wall::column_of(table.oid).filter(|column| column != org) else { return };
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("{} is protected by \"{column}\" and cannot be a tree by \"{org}\"", table.shown()),
+    )
+    .hint(format!("SELECT crm_tree.attach_tree({}, …, org => {});", literal(&table.sql()), literal(&column)))
+    .table(&table.schema, &table.name)
+    .raise()
 }
 
 /// Checks the key columns and answers the type of the id.
@@ -278,7 +292,7 @@ fn add_keys(table: &Table, c: &Columns, on_delete: OnDelete) {
         None => {}
     }
     // As the owner past his own row security: otherwise only the bound org's rows are validated.
-    role::as_table_owner(table.owner, || {
+    role::past_row_security_of(table.owner, || {
         ddl(&format!(
             "ALTER TABLE {sql} ADD FOREIGN KEY ({org}, {parent}) REFERENCES {sql} ({org}, {id}) ON DELETE {action}"
         ));
@@ -290,8 +304,8 @@ fn fill(table: &Table, sql: &Sql) {
     let (path, depth, id, parent, org, max) =
         (&sql.path, &sql.depth, &sql.id, &sql.parent, &sql.org, sql.max_depth);
     let t = &sql.table;
-    let bad = role::as_table_owner(table.owner, || {
-        ddl(&format!(
+    role::as_table_owner_confined(table.owner, || {
+        let fill = format!(
             "WITH RECURSIVE p(org, id, path, depth) AS (
                  SELECT {org}, {id}, '/' || {id}::text || '/', 0 FROM {t} WHERE {parent} IS NULL
                  UNION ALL
@@ -300,7 +314,10 @@ fn fill(table: &Table, sql: &Sql) {
              UPDATE {t} AS c SET {path} = p.path, {depth} = p.depth FROM p
               WHERE c.{org} = p.org AND c.{id} = p.id
                 AND (c.{path} IS DISTINCT FROM p.path OR c.{depth} IS DISTINCT FROM p.depth)"
-        ));
+        );
+        plans::run::<0>(&fill, vec![])
+    });
+    let bad = role::past_row_security_of(table.owner, || {
         rows(
             &format!(
                 "WITH RECURSIVE p(org, id, bad) AS (
@@ -314,7 +331,7 @@ fn fill(table: &Table, sql: &Sql) {
                   WHERE NOT EXISTS (SELECT FROM p WHERE p.org = c.{org} AND p.id = c.{id})
                  UNION ALL
                  SELECT 'lies deeper than {max}', c.{org}::text, c.{id}::text FROM {t} c
-                  WHERE c.{path} IS NULL OR octet_length(c.{path}) > {bytes}
+                  WHERE c.{path} IS NULL OR octet_length(c.{path}) > {bytes} OR c.{depth} > {max}
                  LIMIT 1",
                 bytes = super::path::MAX_BYTES
             ),
@@ -424,7 +441,7 @@ impl Tree {
         };
         let columns = Columns { org, id, parent, path, depth };
         let (org_column, _) = expect_org_column(&table, &columns.org);
-        let id_type = table.expect_column(&columns.id).type_name;
+        let id_type = shape::expect_types(&table, &columns);
         let max_depth = max_depth.parse().unwrap_or(32);
         let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
         Tree { table, sql }

@@ -5,6 +5,7 @@ use super::locks::{self, Work};
 use super::maintain;
 use super::shape::OnDelete;
 use crate::catalog::{self, rows};
+use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg};
 use crate::pg::{role, session};
 use pgrx::iter::TableIterator;
@@ -103,12 +104,23 @@ fn check_tree(
 
 #[pg_extern(sql = false)]
 fn repair_tree(
-    table: pg_sys::Oid,
+    table: Option<pg_sys::Oid>,
     org: Option<&str>,
 ) -> TableIterator<'static, (name!(repaired, i64), name!(cycles, i64), name!(orphans, i64))> {
-    let tree = Tree::get(table);
+    let tree = Tree::get(table.unwrap_or(pg_sys::Oid::INVALID));
     tree.table.expect_owner();
-    let only = org.map(str::to_owned).or_else(session::org);
+    let bound = session::org();
+    if let (Some(bound), Some(org)) = (&bound, org)
+        && bound != org
+    {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("org {bound:?} is bound, and the paths of org {org:?} are not its to repair"),
+        )
+        .hint("Leave the org out to repair the bound one's, or repair in a transaction that is not bound.")
+        .raise()
+    }
+    let only = org.map(str::to_owned).or(bound);
     let orgs = match &only {
         Some(org) => vec![org.clone()],
         None => orgs(&tree),
@@ -116,7 +128,7 @@ fn repair_tree(
     let mut repaired = 0;
     for org in &orgs {
         locks::take(tree.table.oid, Some(org), Work::Move);
-        repaired += role::as_table_owner(tree.table.owner, || {
+        repaired += role::as_table_owner_confined(tree.table.owner, || {
             maintain::rewrite(tree.table.oid, || {
                 plans::run::<1>(&tree.sql.repair(), vec![Arg::Text(org)])
                     .into_iter()
@@ -128,7 +140,7 @@ fn repair_tree(
     }
     let (mut cycles, mut orphans) = (0, 0);
     for org in &orgs {
-        let kinds = role::as_table_owner(tree.table.owner, || {
+        let kinds = role::past_row_security_of(tree.table.owner, || {
             rows(&problems_sql(&tree, true), &[org.clone().into()], |row| catalog::text(row, 3))
         });
         cycles += kinds.iter().filter(|k| *k == "cycle").count() as i64;
@@ -148,7 +160,7 @@ pub fn orgs(tree: &Tree) -> Vec<String> {
                FROM o WHERE o.org IS NOT NULL)
          SELECT org::text FROM o WHERE org IS NOT NULL"
     );
-    role::as_table_owner(tree.table.owner, || rows(&sql, &[], |row| catalog::text(row, 1)))
+    role::past_row_security_of(tree.table.owner, || rows(&sql, &[], |row| catalog::text(row, 1)))
 }
 
 /// The orgs of a tree, for jobs that go org by org. For whoever owns the table.

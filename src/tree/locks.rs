@@ -6,8 +6,10 @@
 //! takes the tree's lock instead, which bound statements hold in a mode that meets only those.
 
 use crate::pg::lock::{Mode, Space, for_transaction};
-use crate::pg::xact;
+use crate::pg::{session, xact};
+use crate::tenant::binding;
 use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -57,6 +59,14 @@ pub fn take(tree: Oid, org: Option<&str>, work: Work) {
         }
     }
     HELD.with(|h| h.borrow_mut().insert((tree, org.map(str::to_owned)), work));
+}
+
+/// Waits until this transaction alone computes `about` for the bound org. Nobody locks another org
+/// out: users' advisory locks are elsewhere, and this takes the bound one's only.
+#[pg_extern(sql = false)]
+fn lock_org_work(about: Oid) {
+    let Some(org) = session::org() else { binding::refuse_unbound("key") };
+    for_transaction(Space::OrgWork, org_key(about, &org), Mode::All);
 }
 
 /// Two orgs whose keys collide only wait for each other more than they need.

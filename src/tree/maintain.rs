@@ -12,7 +12,7 @@ use super::path;
 use super::shape::{OnDelete, Shape};
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg};
-use crate::pg::trigger::{Call, Event, Outcome, Row, Value};
+use crate::pg::trigger::{Call, Event, Outcome, Row, Value, When};
 use crate::pg::{role, session, settings, xact};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -71,12 +71,18 @@ pub fn init() {
 
 /// BEFORE STATEMENT.
 pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
+    call.expect(When::BeforeStatement, &[Event::Insert, Event::Update, Event::Delete]);
     let shape = Shape::of(call);
     let work = match (call.event(), shape.on_delete) {
         (Event::Insert, _) => Work::Place,
         (Event::Delete, OnDelete::Restrict | OnDelete::Cascade) => return Outcome::Done,
         _ => Work::Move,
     };
+    // Our own rewrite may go from org to org unbound: that of repair_tree().
+    let is_own = state(|s| s.rewriting) == Some((shape.root, xact::trigger_depth()));
+    if !is_own {
+        shape.refuse_beyond_wall(None);
+    }
     locks::take(shape.root, session::org().as_deref(), work);
     state(|s| s.misses = 0);
     Outcome::Done
@@ -84,6 +90,7 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
 
 /// BEFORE ROW of INSERT and UPDATE.
 pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
+    call.expect(When::BeforeRow, &[Event::Insert, Event::Update]);
     let shape = Shape::of(call);
     let row = match call.event() {
         Event::Insert => place_insert(&shape, call.new_row()),
@@ -109,6 +116,7 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     let Some(key) = Key::of(shape, &row) else {
         return row;
     };
+    shape.refuse_beyond_wall(Some(&key.org));
     refuse_bad_id(shape, &key.id);
     locks::take(shape.root, Some(&key.org), Work::Place);
     let tree_org = (shape.root, key.org.clone());
@@ -203,6 +211,7 @@ fn with_place<'a>(shape: &Shape, row: Row<'a>, place: Option<&(String, i32)>) ->
 
 /// AFTER ROW: of an INSERT that left the path unset, of an UPDATE that changed the parent.
 pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
+    call.expect(When::AfterRow, &[Event::Insert, Event::Update]);
     let shape = Shape::of(call);
     let Some(key) = Key::of(&shape, &call.new_row()) else {
         return Outcome::Done;
@@ -378,6 +387,7 @@ pub fn is_rewriting() -> bool {
 /// AFTER ROW of DELETE in a tree that adopts: children go to the nearest ancestor that is left.
 /// Fires before the foreign key's own trigger, which sorts behind it by name.
 pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
+    call.expect(When::AfterRow, &[Event::Delete]);
     let shape = Shape::of(call);
     let old = call.old();
     let Some(key) = Key::of(&shape, &old) else {

@@ -1,5 +1,7 @@
 //! Reading any attached tree: as the caller, behind his wall.
 
+#![expect(clippy::type_complexity, reason = "pgrx reads the columns from the signatures")]
+
 use super::attach::Tree;
 use super::path;
 use crate::catalog::{self, rows};

@@ -1,8 +1,10 @@
 //! How a table is a tree: its columns, types and rules, as the triggers' arguments say.
 
-use crate::catalog::ident;
+use crate::catalog::{Table, ident};
 use crate::error::Refusal;
-use crate::pg::{relation, trigger};
+use crate::pg::{relation, role, scan, session, trigger};
+use crate::tenant::binding;
+use crate::tenant::wall::{self, OrgType};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -53,6 +55,10 @@ pub struct Shape {
     pub id_type: String,
     pub max_depth: i32,
     pub on_delete: OnDelete,
+    /// Does the registry have this tree, with these columns?
+    registered: bool,
+    /// Is the table behind the wall, by the org column of the tree?
+    pub walled: bool,
     /// Attribute numbers in the relation the trigger fired on.
     pub org: i16,
     pub id: i16,
@@ -61,8 +67,56 @@ pub struct Shape {
     pub depth: i16,
 }
 
+/// The columns of a tree, as the registry has them.
+fn registered(relation: Oid) -> Option<Columns> {
+    let mut columns = None;
+    scan::by_relation(c"tree", c"tree_pkey", relation, |tree| {
+        let name = |column| tree.shown(column).unwrap_or_default();
+        columns = Some(Columns {
+            org: name(c"org_column"),
+            id: name(c"id_column"),
+            parent: name(c"parent_column"),
+            path: name(c"path_column"),
+            depth: name(c"depth_column"),
+        });
+        true
+    });
+    columns
+}
+
+/// The org column of a tree; None where the table is none.
+pub fn org_column_of(relation: Oid) -> Option<String> {
+    registered(relation).map(|columns| columns.org)
+}
+
+/// The types of org, id and parent, as PostgreSQL writes them.
+fn is_key_type(name: &str) -> bool {
+    OrgType::of(name.strip_prefix("pg_catalog.").unwrap_or(name)).is_some()
+}
+
+/// Checks that the columns of an attached tree still have types that a tree can have, and answers
+/// the id's. A type of the owner's own could run code of his, as whoever looks at his tree.
+pub fn expect_types(table: &Table, c: &Columns) -> String {
+    let [id, parent, path, depth] =
+        [&c.id, &c.parent, &c.path, &c.depth].map(|name| table.expect_column(name).type_name);
+    if OrgType::of(&id).is_none() || parent != id || path != "text" || depth != "integer" {
+        refuse_types(&table.schema, &table.name)
+    }
+    id
+}
+
+fn refuse_types(schema: &str, name: &str) -> ! {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        format!("the columns of tree {schema}.{name} have other types than when it was attached"),
+    )
+    .hint("Change them back, or run crm_tree.detach_tree() and crm_tree.attach_tree().")
+    .table(schema, name)
+    .raise()
+}
+
 thread_local! {
-    static SHAPES: RefCell<HashMap<Oid, Rc<Shape>>> = RefCell::new(HashMap::new());
+    static SHAPES: RefCell<HashMap<(Oid, Oid), Rc<Shape>>> = RefCell::new(HashMap::new());
 }
 
 impl Shape {
@@ -71,12 +125,51 @@ impl Shape {
         if relation::changed() {
             SHAPES.with(|s| s.borrow_mut().clear());
         }
-        if let Some(shape) = SHAPES.with(|s| s.borrow().get(&relation).cloned()) {
-            return shape;
+        // The arguments are the trigger's own: a table can have two triggers that differ in them.
+        let key = (relation, call.trigger());
+        let known = SHAPES.with(|s| s.borrow().get(&key).cloned());
+        let shape = known.unwrap_or_else(|| {
+            let shape = Rc::new(Shape::read(relation, &call.args()));
+            SHAPES.with(|s| s.borrow_mut().insert(key, shape.clone()));
+            shape
+        });
+        // Maintenance has the owner's rights and goes past his row security. Whoever holds TRIGGER
+        // on his table could make it work by other columns.
+        if !shape.registered && !role::has_privileges_of(role::current(), shape.owner) {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!(
+                    "{}.{} is not a tree by the columns that its trigger names",
+                    shape.schema, shape.name
+                ),
+            )
+            .hint("Triggers of a tree are made by crm_tree.attach_tree() only; run it again.")
+            .table(&shape.schema, &shape.name)
+            .raise()
         }
-        let shape = Rc::new(Shape::read(relation, &call.args()));
-        SHAPES.with(|s| s.borrow_mut().insert(relation, shape.clone()));
         shape
+    }
+
+    /// Must a statement that writes rows of this org, or of any (None), be refused by the wall? Then
+    /// it is refused before it takes a lock or looks at a row for it.
+    pub fn refuse_beyond_wall(&self, org: Option<&str>) {
+        let bound = session::org();
+        if bound.is_some() && (org.is_none() || org == bound.as_deref()) {
+            return;
+        }
+        if !self.walled || !role::is_behind_row_security(self.root) {
+            return;
+        }
+        match (bound, org) {
+            (None, _) => binding::refuse_unbound("key"),
+            (Some(bound), Some(org)) if bound != org => Refusal::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("new row violates row-level security policy for table \"{}\"", self.name),
+            )
+            .table(&self.schema, &self.name)
+            .raise(),
+            _ => {}
+        }
     }
 
     fn read(relation: Oid, args: &[String]) -> Shape {
@@ -101,7 +194,14 @@ impl Shape {
                 .raise()
             })
         };
-        Shape {
+        let columns = Columns {
+            org: org.clone(),
+            id: id.clone(),
+            parent: parent.clone(),
+            path: path.clone(),
+            depth: depth.clone(),
+        };
+        let shape = Shape {
             root,
             owner: table.owner,
             org: number(org),
@@ -111,18 +211,25 @@ impl Shape {
             depth: number(depth),
             org_type: relation::column_type(relation, number(org)),
             id_type: relation::column_type(relation, number(id)),
-            columns: Columns {
-                org: org.clone(),
-                id: id.clone(),
-                parent: parent.clone(),
-                path: path.clone(),
-                depth: depth.clone(),
-            },
+            registered: registered(root).as_ref() == Some(&columns),
+            walled: wall::column_of(root).as_ref() == Some(org),
+            columns,
             max_depth: max_depth.parse().unwrap_or(32),
             on_delete: OnDelete::parse(on_delete).unwrap_or(OnDelete::Restrict),
             schema: table.schema,
             name: table.name,
+        };
+        // A column of another type by now would be read, or written, as what it is not.
+        let parent_type = relation::column_type(relation, shape.parent);
+        let right = is_key_type(&shape.org_type)
+            && is_key_type(&shape.id_type)
+            && parent_type == shape.id_type
+            && relation::column_type(relation, shape.path) == "pg_catalog.text"
+            && relation::column_type(relation, shape.depth) == "integer";
+        if !right {
+            refuse_types(&shape.schema, &shape.name)
         }
+        shape
     }
 
     /// The SQL of this tree's statements.
@@ -139,6 +246,9 @@ impl Shape {
 
 /// Statements over one tree. Keys go in as text and are cast to the column's type, so that indexes
 /// on it serve; `$1` is always the org.
+///
+/// Every operator, function and type is qualified, and none is hidden in `NULLIF` or `IS DISTINCT FROM`, which look for an `=`: the
+/// triggers run these as the table's owner under the search_path of whoever writes.
 pub struct Sql {
     pub table: String,
     pub org: String,
@@ -168,13 +278,13 @@ impl Sql {
 
     /// The condition `alias.org = $1`.
     pub fn in_org(&self, alias: &str) -> String {
-        format!("{alias}.{} = $1::{}", self.org, self.org_type)
+        format!("{alias}.{} OPERATOR(pg_catalog.=) $1::{}", self.org, self.org_type)
     }
 
     /// `$2` one id → path, depth.
     pub fn place_of(&self) -> String {
         format!(
-            "SELECT t.{path}::text, t.{depth}::text FROM {table} t WHERE {org} AND t.{id} = $2::{id_type}",
+            "SELECT t.{path}::pg_catalog.text, t.{depth}::pg_catalog.text FROM {table} t WHERE {org} AND t.{id} OPERATOR(pg_catalog.=) $2::{id_type}",
             path = self.path,
             depth = self.depth,
             table = self.table,
@@ -187,8 +297,8 @@ impl Sql {
     /// `$2` ids → id, parent, path of those that exist.
     pub fn nodes(&self) -> String {
         format!(
-            "SELECT t.{id}::text, t.{parent}::text, t.{path}::text FROM {table} t
-              WHERE {org} AND t.{id} = ANY ($2::text[]::{id_type}[])",
+            "SELECT t.{id}::pg_catalog.text, t.{parent}::pg_catalog.text, t.{path}::pg_catalog.text FROM {table} t
+              WHERE {org} AND t.{id} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]::{id_type}[])",
             id = self.id,
             parent = self.parent,
             path = self.path,
@@ -202,8 +312,9 @@ impl Sql {
     /// `$6` levels gained.
     pub fn rewrite_one(&self) -> String {
         format!(
-            "UPDATE {table} AS t SET {path} = $4 || substr(t.{path}, $5), {depth} = t.{depth} + $6
-              WHERE {org} AND t.{path} >= $2 AND t.{path} < $3",
+            "UPDATE {table} AS t SET {path} = $4 OPERATOR(pg_catalog.||) pg_catalog.substr(t.{path}, $5),
+                    {depth} = t.{depth} OPERATOR(pg_catalog.+) $6
+              WHERE {org} AND t.{path} OPERATOR(pg_catalog.>=) $2 AND t.{path} OPERATOR(pg_catalog.<) $3",
             table = self.table,
             path = self.path,
             depth = self.depth,
@@ -214,9 +325,11 @@ impl Sql {
     /// The same for many ranges that do not overlap, each argument an array.
     pub fn rewrite_many(&self) -> String {
         format!(
-            "UPDATE {table} AS t SET {path} = m.target || substr(t.{path}, m.keep), {depth} = t.{depth} + m.gain
-               FROM unnest($2, $3, $4, $5, $6) AS m(source, source_end, target, keep, gain)
-              WHERE {org} AND t.{path} >= m.source AND t.{path} < m.source_end",
+            "UPDATE {table} AS t SET {path} = m.target OPERATOR(pg_catalog.||) pg_catalog.substr(t.{path}, m.keep),
+                    {depth} = t.{depth} OPERATOR(pg_catalog.+) m.gain
+               FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),
+                               pg_catalog.unnest($5), pg_catalog.unnest($6)) AS m(source, source_end, target, keep, gain)
+              WHERE {org} AND t.{path} OPERATOR(pg_catalog.>=) m.source AND t.{path} OPERATOR(pg_catalog.<) m.source_end",
             table = self.table,
             path = self.path,
             depth = self.depth,
@@ -228,8 +341,8 @@ impl Sql {
     pub fn set_many(&self) -> String {
         format!(
             "UPDATE {table} AS t SET {path} = m.path, {depth} = m.depth
-               FROM unnest($2, $3, $4) AS m(id, path, depth)
-              WHERE {org} AND t.{id} = m.id::{id_type}",
+               FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) AS m(id, path, depth)
+              WHERE {org} AND t.{id} OPERATOR(pg_catalog.=) m.id::{id_type}",
             table = self.table,
             path = self.path,
             depth = self.depth,
@@ -244,16 +357,18 @@ impl Sql {
     pub fn fill_unset(&self) -> String {
         format!(
             "WITH RECURSIVE placed(id, path, depth) AS (
-                 SELECT c.{id}, coalesce(p.{path}, '/') || c.{id}::text || '/', coalesce(p.{depth} + 1, 0)
-                   FROM {table} c LEFT JOIN {table} p ON p.{org} = c.{org} AND p.{id} = c.{parent}
+                 SELECT c.{id}, coalesce(p.{path}, '/') OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/',
+                        coalesce(p.{depth} OPERATOR(pg_catalog.+) 1, 0)
+                   FROM {table} c LEFT JOIN {table} p ON p.{org} OPERATOR(pg_catalog.=) c.{org} AND p.{id} OPERATOR(pg_catalog.=) c.{parent}
                   WHERE {in_org} AND c.{path} IS NULL AND (c.{parent} IS NULL OR p.{path} IS NOT NULL)
-                    AND coalesce(p.{depth} + 1, 0) <= {max}
+                    AND coalesce(p.{depth} OPERATOR(pg_catalog.+) 1, 0) OPERATOR(pg_catalog.<=) {max}
                  UNION ALL
-                 SELECT c.{id}, placed.path || c.{id}::text || '/', placed.depth + 1
-                   FROM placed JOIN {table} c ON {in_org} AND c.{parent} = placed.id
-                  WHERE c.{path} IS NULL AND placed.depth < {max})
+                 SELECT c.{id}, placed.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/',
+                        placed.depth OPERATOR(pg_catalog.+) 1
+                   FROM placed JOIN {table} c ON {in_org} AND c.{parent} OPERATOR(pg_catalog.=) placed.id
+                  WHERE c.{path} IS NULL AND placed.depth OPERATOR(pg_catalog.<) {max})
              UPDATE {table} AS t SET {path} = placed.path, {depth} = placed.depth
-               FROM placed WHERE {in_org_t} AND t.{id} = placed.id",
+               FROM placed WHERE {in_org_t} AND t.{id} OPERATOR(pg_catalog.=) placed.id",
             id = self.id,
             path = self.path,
             depth = self.depth,
@@ -269,7 +384,7 @@ impl Sql {
     /// Ids of rows without a path, at most `$2`.
     pub fn unset(&self) -> String {
         format!(
-            "SELECT t.{id}::text FROM {table} t WHERE {org} AND t.{path} IS NULL LIMIT $2",
+            "SELECT t.{id}::pg_catalog.text FROM {table} t WHERE {org} AND t.{path} IS NULL LIMIT $2",
             id = self.id,
             table = self.table,
             org = self.in_org("t"),
@@ -280,8 +395,8 @@ impl Sql {
     /// Of the ids `$2`, the one deepest in the tree that exists.
     pub fn nearest_survivor(&self) -> String {
         format!(
-            "SELECT t.{id}::text FROM {table} t WHERE {org} AND t.{id} = ANY ($2::text[]::{id_type}[])
-              ORDER BY array_position($2, t.{id}::text) DESC LIMIT 1",
+            "SELECT t.{id}::pg_catalog.text FROM {table} t WHERE {org} AND t.{id} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]::{id_type}[])
+              ORDER BY pg_catalog.array_position($2, t.{id}::pg_catalog.text) DESC LIMIT 1",
             id = self.id,
             table = self.table,
             org = self.in_org("t"),
@@ -292,7 +407,8 @@ impl Sql {
     /// Hangs the children of `$2` below `$3`, or makes them roots where `$3` is empty.
     pub fn reparent_children(&self) -> String {
         format!(
-            "UPDATE {table} AS t SET {parent} = nullif($3, '')::{id_type} WHERE {org} AND t.{parent} = $2::{id_type}",
+            "UPDATE {table} AS t SET {parent} = (CASE WHEN $3 OPERATOR(pg_catalog.<>) '' THEN $3 END)::{id_type}
+              WHERE {org} AND t.{parent} OPERATOR(pg_catalog.=) $2::{id_type}",
             table = self.table,
             parent = self.parent,
             org = self.in_org("t"),
@@ -305,18 +421,20 @@ impl Sql {
     pub fn repair(&self) -> String {
         format!(
             "WITH RECURSIVE true_place(id, path, depth) AS (
-                 SELECT c.{id}, '/' || c.{id}::text || '/', 0 FROM {table} c WHERE {in_org} AND c.{parent} IS NULL
+                 SELECT c.{id}, '/' OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/', 0 FROM {table} c WHERE {in_org} AND c.{parent} IS NULL
                  UNION ALL
-                 SELECT c.{id}, p.path || c.{id}::text || '/', p.depth + 1
-                   FROM true_place p JOIN {table} c ON {in_org} AND c.{parent} = p.id
-                  WHERE p.depth < {max}),
+                 SELECT c.{id}, p.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/',
+                        p.depth OPERATOR(pg_catalog.+) 1
+                   FROM true_place p JOIN {table} c ON {in_org} AND c.{parent} OPERATOR(pg_catalog.=) p.id
+                  WHERE p.depth OPERATOR(pg_catalog.<) {max}),
              fixed AS (
                  UPDATE {table} AS t SET {path} = p.path, {depth} = p.depth
                    FROM true_place p
-                  WHERE {in_org_t} AND t.{id} = p.id
-                    AND (t.{path} IS DISTINCT FROM p.path OR t.{depth} IS DISTINCT FROM p.depth)
+                  WHERE {in_org_t} AND t.{id} OPERATOR(pg_catalog.=) p.id
+                    AND (t.{path} IS NULL OR t.{path} OPERATOR(pg_catalog.<>) p.path
+                         OR t.{depth} IS NULL OR t.{depth} OPERATOR(pg_catalog.<>) p.depth)
                  RETURNING 1)
-             SELECT count(*)::text FROM fixed",
+             SELECT pg_catalog.count(*)::pg_catalog.text FROM fixed",
             id = self.id,
             path = self.path,
             depth = self.depth,

@@ -179,9 +179,13 @@ impl Cluster {
         String::from_utf8_lossy(&self.client("psql", &args).stdout).trim().to_owned()
     }
 
-    /// Kills a server process outright.
+    /// Kills a server process outright, and waits until the server has noticed and taken all the
+    /// others down: until then it still takes connections.
     pub fn kill9(&self, pid: i32) {
+        let crashes = || self.log().matches("all server processes terminated; reinitializing").count();
+        let before = crashes();
         run(Command::new("kill").args(["-9", &pid.to_string()]));
+        wait_for("the server to notice", || (crashes() > before).then_some(()));
     }
 }
 
@@ -199,9 +203,9 @@ impl Drop for Cluster {
     }
 }
 
-/// Asks again until there is an answer; panics after thirty seconds.
+/// Asks again until there is an answer; panics after a minute.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(answer) = ask() {
             return answer;

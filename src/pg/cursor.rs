@@ -1,0 +1,113 @@
+//! Cursors WITH HOLD are filled when their transaction ends and stay: with a binding's rows, in a
+//! session that is bound to another org by then, or to none.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::c_char;
+
+type Hook = pg_sys::ProcessUtility_hook_type;
+
+/// Asked before a cursor WITH HOLD is declared; raises where it may not be.
+pub type Gate = fn();
+
+static mut GATE: Option<Gate> = None;
+static mut PREVIOUS: Hook = None;
+
+thread_local! {
+    /// Was one declared in this transaction?
+    static DECLARED: Cell<bool> = const { Cell::new(false) };
+    /// Has this transaction a part that ran before the hook stood?
+    static UNSEEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts the hook in its place. Called once, when the library is loaded.
+pub fn init(gate: Gate) {
+    // SAFETY: the hook has the signature PostgreSQL expects and hands every statement on.
+    unsafe {
+        GATE = Some(gate);
+        PREVIOUS = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(hook);
+        UNSEEN.set(pg_sys::IsTransactionState());
+    }
+    super::xact::at_top_end(|| {
+        DECLARED.set(false);
+        UNSEEN.set(false);
+    });
+}
+
+/// May a cursor WITH HOLD be open that this transaction declared?
+pub fn may_be_held() -> bool {
+    if UNSEEN.take() {
+        let found = Spi::get_one::<bool>(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_cursors
+                             WHERE is_holdable AND creation_time OPERATOR(pg_catalog.>=) pg_catalog.transaction_timestamp())",
+        );
+        if found != Ok(Some(false)) {
+            DECLARED.set(true);
+        }
+    }
+    DECLARED.get()
+}
+
+unsafe extern "C-unwind" {
+    /// Not pgrx's guarded binding, which loses the constraint and table of an error that passes.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        query: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        dest: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Holds no Rust value: errors leave it by longjmp.
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn hook(
+    statement: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: PostgreSQL's own arguments are handed on; the node is read by its tag.
+    unsafe {
+        let node = (*statement).utilityStmt;
+        if (*node).type_ == pg_sys::NodeTag::T_DeclareCursorStmt {
+            let options = (*(node as *const pg_sys::DeclareCursorStmt)).options;
+            if options & pg_sys::CURSOR_OPT_HOLD as i32 != 0 {
+                declare_held();
+            }
+        }
+        match PREVIOUS {
+            Some(next) => {
+                next(statement, query, read_only_tree, context, params, environment, dest, completion);
+            }
+            None => standard_ProcessUtility(
+                statement,
+                query,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                dest,
+                completion,
+            ),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn declare_held() {
+    // SAFETY: written once, when the library was loaded.
+    if let Some(gate) = unsafe { GATE } {
+        gate();
+    }
+    DECLARED.set(true);
+}

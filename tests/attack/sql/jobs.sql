@@ -1,0 +1,80 @@
+-- Jobs look at every attached tree, with the rights of whoever runs them.
+-- Attacker: mallory, who attaches a tree of her own in a schema of her own.
+-- To gain: code run as the superuser whose job looks at it, or everybody's jobs brought to a stop.
+\set SHOW_CONTEXT never
+\set super :USER
+\c - mallory_the_app_user
+SET client_min_messages = error;
+CREATE TABLE lair.bait (org_id uuid, id int, parent int);
+INSERT INTO lair.bait VALUES ('aaaaaaaa-0000-4000-8000-00000000000a', 1, NULL);
+SELECT crm_tree.attach_tree('lair.bait', 'id', 'parent');
+CREATE TABLE lair.loot (ran_as name, secret text);
+CREATE TABLE lair.trap (x int);
+GRANT ALL ON lair.loot, lair.trap TO PUBLIC;
+CREATE FUNCTION lair.spring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF current_user <> 'mallory_the_app_user' THEN
+        INSERT INTO lair.loot SELECT current_user, secret FROM app.contact;
+    END IF;
+    RETURN NULL;
+END $$;
+-- A deferred trigger runs at the end of the transaction, as whoever that is by then.
+CREATE CONSTRAINT TRIGGER spring AFTER INSERT ON lair.trap DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lair.spring();
+-- An index expression of constants is computed while any statement on the table is planned.
+CREATE FUNCTION lair.bite() RETURNS void LANGUAGE sql AS 'INSERT INTO lair.trap VALUES (1)';
+CREATE FUNCTION lair.set_trap(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    IF session_user <> 'mallory_the_app_user' THEN
+        PERFORM lair.bite();
+    END IF;
+    RETURN 1;
+END $$;
+CREATE INDEX ON lair.bait ((lair.set_trap(1)));
+\c - oscar_the_owner
+CREATE FUNCTION app.look(config jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(count(*)) FROM app.account';
+\c - :super
+SET client_min_messages = error;
+SELECT crm_tree.add_job('look', 'app.look', '@daily', owner => 'oscar_the_owner') IS NOT NULL AS added;
+-- SHOULD GAIN NOTHING
+RESET client_min_messages;
+CALL crm_tree.run_job('look');
+SELECT status, orgs_done, orgs_failed FROM crm_tree.job_history WHERE job = 'look' ORDER BY run_id DESC LIMIT 1;
+SELECT count(*) AS loot FROM lair.loot;
+-- SHOULD GAIN NOTHING: the superuser looks at the tree himself
+SELECT count(*) FROM crm_tree._tree_orgs('lair.bait');
+SELECT * FROM crm_tree.repair_tree('lair.bait');
+SELECT count(*) AS loot FROM lair.loot;
+-- SHOULD GAIN NOTHING: an error there is not the job's
+\c - mallory_the_app_user
+CREATE OR REPLACE FUNCTION lair.set_trap(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    IF session_user <> 'mallory_the_app_user' THEN
+        RAISE 'no';
+    END IF;
+    RETURN 1;
+END $$;
+\c - :super
+CALL crm_tree.run_job('look');
+SELECT status, orgs_done, orgs_failed FROM crm_tree.job_history WHERE job = 'look' ORDER BY run_id DESC LIMIT 1;
+\c - mallory_the_app_user
+ALTER TABLE lair.bait RENAME COLUMN org_id TO gone;
+\c - :super
+CALL crm_tree.run_job('look');
+SELECT status, orgs_done, orgs_failed FROM crm_tree.job_history WHERE job = 'look' ORDER BY run_id DESC LIMIT 1;
+-- SHOULD FAIL: another's job
+\c - mallory_the_app_user
+SELECT crm_tree.add_job('mine', 'app.look', '@daily');
+SELECT crm_tree.alter_job('look', owner => 'mallory_the_app_user');
+SELECT crm_tree.delete_job('look');
+CALL crm_tree.run_job('look');
+SELECT crm_tree._job_step();
+SELECT crm_tree._job_end();
+SELECT crm_tree._known_orgs();
+SELECT count(*) FROM crm_tree.job_list;
+SELECT count(*) FROM crm_tree.job_history;
+SELECT count(*) FROM crm_tree.job_org_history;
+-- SHOULD FAIL: what a run calls, called without one: it has the caller's own rights and grants
+SELECT * FROM crm_tree._job_attempt('app.look', 'bbbbbbbb-0000-4000-8000-00000000000b', '{}');
+\c - :super
+SELECT crm_tree.delete_job('look');
+DROP FUNCTION app.look(jsonb);
+DROP TABLE lair.bait, lair.loot, lair.trap;
+DROP FUNCTION lair.set_trap(int), lair.bite(), lair.spring();
+SELECT referee.globex();
