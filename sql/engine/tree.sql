@@ -70,6 +70,24 @@ COMMENT ON FUNCTION crm_tree.subtree(regclass, text) IS 'The node and all below 
 CREATE FUNCTION crm_tree.ancestors("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'ancestors_wrapper';
 COMMENT ON FUNCTION crm_tree.ancestors(regclass, text) IS 'The nodes above a node, root first, without the node itself.';
+CREATE FUNCTION crm_tree.children("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'children_wrapper';
+COMMENT ON FUNCTION crm_tree.children(regclass, text) IS 'The nodes whose parent is the node, in the order of the key.';
+CREATE FUNCTION crm_tree.siblings("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'siblings_wrapper';
+COMMENT ON FUNCTION crm_tree.siblings(regclass, text) IS 'The other nodes below the node''s parent, in the order of the key; of a root, the other roots of its org.';
+CREATE FUNCTION crm_tree.leaves("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leaves_wrapper';
+COMMENT ON FUNCTION crm_tree.leaves(regclass, text) IS 'The nodes of a subtree that have no children, in path order; the node itself where it has none.';
+CREATE FUNCTION crm_tree.root_of("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'root_of_wrapper';
+COMMENT ON FUNCTION crm_tree.root_of(regclass, text) IS 'The root above a node; a root is its own.';
+CREATE FUNCTION crm_tree.lowest_common_ancestor("table" regclass, a text, b text) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'lowest_common_ancestor_wrapper';
+COMMENT ON FUNCTION crm_tree.lowest_common_ancestor(regclass, text, text) IS 'The deepest node that has both below it or is one of them. No row where they share no root.';
+CREATE FUNCTION crm_tree.node_counts("table" regclass, id text) RETURNS TABLE (children bigint, descendants bigint, leaves bigint, height integer)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'node_counts_wrapper';
+COMMENT ON FUNCTION crm_tree.node_counts(regclass, text) IS 'Of a subtree: how many nodes are children, how many lie below at any level, how many are leaves (the node itself where it is one), and how many levels lie below the node.';
 
 CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, id text, problem text, detail text)
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';

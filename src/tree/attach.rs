@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 /// An attached tree, as the registry has it.
 pub struct Tree {
     pub table: Table,
+    pub columns: Columns,
     pub sql: Sql,
 }
 
@@ -444,6 +445,6 @@ impl Tree {
         let id_type = shape::expect_types(&table, &columns);
         let max_depth = max_depth.parse().unwrap_or(32);
         let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
-        Tree { table, sql }
+        Tree { table, columns, sql }
     }
 }

@@ -6,10 +6,11 @@
 //! its rows are there: judged on the final state, so a swap is legal and a cycle is not. AFTER ROW
 //! triggers reach every partition, one attached tomorrow included; statement triggers do not.
 
+use super::faults;
 use super::locks::{self, Work};
-use super::moves::{self, Touched, Trouble};
+use super::moves::{self, Touched};
 use super::path;
-use super::shape::{OnDelete, Shape};
+use super::shape::{OnDelete, Shape, Sql};
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg};
 use crate::pg::trigger::{Call, Event, Outcome, Row, Value, When};
@@ -244,9 +245,9 @@ fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
     if moved.is_empty() {
         return;
     }
-    let (touched, others) = load(shape, org, moved.keys().cloned().collect(), &moved);
-    let finals =
-        moves::final_paths(&touched, &others).unwrap_or_else(|trouble| refuse_trouble(shape, &trouble));
+    let (touched, others) = load(&shape.sql(), org, moved.keys().cloned().collect(), &moved);
+    let finals = moves::final_paths(&touched, &others)
+        .unwrap_or_else(|trouble| refuse(shape, faults::of_trouble(&trouble)));
     rewrite(shape.root, || {
         for batch in moves::rewrites(&touched, &finals) {
             run_batch(shape, org, &batch);
@@ -257,13 +258,13 @@ fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
 
 /// The nodes asked for as touched, with whatever unplaced node is above them, and the stored paths
 /// of the parents that are neither.
-fn load(
-    shape: &Shape,
+pub fn load(
+    sql: &Sql,
     org: &str,
     mut ask: Vec<String>,
     moved: &HashMap<String, Vec<String>>,
 ) -> (HashMap<String, Touched>, HashMap<String, String>) {
-    let sql = shape.sql().nodes();
+    let sql = sql.nodes();
     let (mut touched, mut others) = (HashMap::new(), HashMap::new());
     let mut asked: HashSet<String> = ask.iter().cloned().collect();
     while !ask.is_empty() {
@@ -319,7 +320,7 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
         });
         return unset(1).is_empty();
     }
-    let (touched, others) = load(shape, org, ids.clone(), &HashMap::new());
+    let (touched, others) = load(&shape.sql(), org, ids.clone(), &HashMap::new());
     let mut finals = HashMap::new();
     for id in &ids {
         let _unplaceable_is_judged_at_its_own_event = moves::place(id, &touched, &others, &mut finals);
@@ -419,116 +420,37 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
     Outcome::Done
 }
 
-/// An id for a message: quoted, and cut where it would fill the screen.
-fn shown(id: &str) -> String {
-    if id.chars().count() <= 64 {
-        format!("{id:?}")
-    } else {
-        format!("{:?}…", id.chars().take(64).collect::<String>())
-    }
-}
-
-fn refusal(shape: &Shape, code: PgSqlErrorCode, message: String) -> Refusal {
-    Refusal::new(code, message).table(&shape.schema, &shape.name)
+fn refuse(shape: &Shape, refusal: Refusal) -> ! {
+    refusal.table(&shape.schema, &shape.name).raise()
 }
 
 fn refuse_bad_id(shape: &Shape, id: &str) {
     if id.is_empty() || id.contains('/') {
-        refusal(
-            shape,
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("{} cannot be the id of a node: it is empty or contains \"/\"", shown(id)),
-        )
-        .hint("Paths separate ids with \"/\"; use another character in the key, for example \"-\".")
-        .constraint("crm_tree_valid_id")
-        .raise()
+        refuse(shape, faults::bad_id(id))
     }
 }
 
 fn refuse_key_change(shape: &Shape, was: &Key, is: Option<&Key>) -> ! {
     let to = is.map_or("null".to_owned(), |k| format!("{:?} of org {:?}", k.id, k.org));
-    refusal(
-        shape,
+    let refusal = Refusal::new(
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
         format!("node {:?} of org {:?} cannot become {to}: a node keeps its id and org", was.id, was.org),
     )
     .hint("Insert the node under its new key, move the children to it, then delete the old one.")
-    .constraint("crm_tree_key_fixed")
-    .raise()
+    .constraint("crm_tree_key_fixed");
+    refuse(shape, refusal)
 }
 
 fn refuse_beyond_limits(shape: &Shape, row: &Row<'_>) {
     let depth = row.int(shape.depth).unwrap_or(0);
     if depth > shape.max_depth {
-        refuse_too_deep(shape, &row.text(shape.id).unwrap_or_default(), depth)
+        refuse(shape, faults::too_deep(&row.text(shape.id).unwrap_or_default(), depth, shape.max_depth))
     }
     if let Some(path) = row.text(shape.path)
         && path.len() > path::MAX_BYTES
     {
-        refuse_too_long(shape, &row.text(shape.id).unwrap_or_default(), path.len())
+        refuse(shape, faults::too_long(&row.text(shape.id).unwrap_or_default(), path.len()))
     }
-}
-
-fn refuse_too_deep(shape: &Shape, id: &str, depth: i32) -> ! {
-    refusal(
-        shape,
-        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-        format!(
-            "node {} would be at depth {depth}, and this tree goes down to {}",
-            shown(id),
-            shape.max_depth
-        ),
-    )
-    .hint("Place it higher, or attach the tree again with a larger max_depth.")
-    .constraint("crm_tree_max_depth")
-    .raise()
-}
-
-fn refuse_too_long(shape: &Shape, id: &str, bytes: usize) -> ! {
-    refusal(
-        shape,
-        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-        format!(
-            "the path of node {} would take {bytes} bytes, and {} can be indexed",
-            shown(id),
-            path::MAX_BYTES
-        ),
-    )
-    .hint("Place it higher, or use shorter ids.")
-    .constraint("crm_tree_max_depth")
-    .raise()
-}
-
-fn refuse_trouble(shape: &Shape, trouble: &Trouble) -> ! {
-    match trouble {
-        Trouble::Cycle(ids) => refuse_cycle(shape, ids),
-        Trouble::NoParent { id, parent } => refuse_no_parent(shape, id, parent),
-    }
-}
-
-fn refuse_cycle(shape: &Shape, ids: &[String]) -> ! {
-    let first = ids.first().map_or("", String::as_str);
-    let chain: Vec<&str> = ids.iter().take(20).map(String::as_str).chain([first]).collect();
-    refusal(
-        shape,
-        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-        format!("node {} would become its own ancestor", shown(first)),
-    )
-    .detail(format!("The links would run in a circle, child to parent: {}.", chain.join(" → ")))
-    .hint("Choose a parent outside the node's own subtree, or move that parent out of it first.")
-    .constraint("crm_tree_no_cycle")
-    .raise()
-}
-
-fn refuse_no_parent(shape: &Shape, id: &str, parent: &str) -> ! {
-    refusal(
-        shape,
-        PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
-        format!("node {} names the parent {}, which is not in its org", shown(id), shown(parent)),
-    )
-    .hint("Insert the parent first or in the same statement; an edge cannot cross from one org to another.")
-    .constraint("crm_tree_parent_in_org")
-    .raise()
 }
 
 /// Says why the row of this event, if it has no path, can have none.
@@ -543,7 +465,7 @@ fn refuse_unplaced(shape: &Shape, key: &Key) {
             .next();
         let Some([_, parent, stored]) = row else {
             match walked.last() {
-                Some(child) => refuse_no_parent(shape, child, &at),
+                Some(child) => refuse(shape, faults::no_parent(child, &at)),
                 None => return, // The row was deleted again.
             }
         };
@@ -551,20 +473,23 @@ fn refuse_unplaced(shape: &Shape, key: &Key) {
             if walked.is_empty() {
                 return; // This one has its path.
             }
-            refuse_too_deep(shape, &key.id, path::depth(&stored) + walked.len() as i32)
+            refuse(
+                shape,
+                faults::too_deep(&key.id, path::depth(&stored) + walked.len() as i32, shape.max_depth),
+            )
         }
         seen.insert(at.clone());
         walked.push(at);
         match parent {
-            None => refuse_too_deep(shape, &key.id, walked.len() as i32 - 1),
+            None => refuse(shape, faults::too_deep(&key.id, walked.len() as i32 - 1, shape.max_depth)),
             Some(parent) => {
                 if seen.contains(&parent) {
                     let from = walked.iter().position(|id| *id == parent).unwrap_or(0);
-                    refuse_cycle(shape, &walked[from..])
+                    refuse(shape, faults::cycle(&walked[from..]))
                 }
                 at = parent;
             }
         }
     }
-    refuse_too_deep(shape, &key.id, MAX_WALK as i32)
+    refuse(shape, faults::too_deep(&key.id, MAX_WALK as i32, shape.max_depth))
 }

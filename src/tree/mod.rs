@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod check;
+mod faults;
 mod functions;
 pub mod locks;
 pub mod maintain;

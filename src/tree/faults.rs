@@ -1,0 +1,75 @@
+//! What makes links no tree, or a tree too deep: the refusals, wherever they are found.
+
+use super::moves::Trouble;
+use super::path;
+use crate::error::Refusal;
+use pgrx::prelude::*;
+
+/// An id for a message: quoted, and cut where it would fill the screen.
+pub fn shown(id: &str) -> String {
+    if id.chars().count() <= 64 {
+        format!("{id:?}")
+    } else {
+        format!("{:?}…", id.chars().take(64).collect::<String>())
+    }
+}
+
+pub fn bad_id(id: &str) -> Refusal {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("{} cannot be the id of a node: it is empty or contains \"/\"", shown(id)),
+    )
+    .hint("Paths separate ids with \"/\"; use another character in the key, for example \"-\".")
+    .constraint("crm_tree_valid_id")
+}
+
+pub fn too_deep(id: &str, depth: i32, max_depth: i32) -> Refusal {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+        format!("node {} would be at depth {depth}, and this tree goes down to {max_depth}", shown(id)),
+    )
+    .hint("Place it higher, or attach the tree again with a larger max_depth.")
+    .constraint("crm_tree_max_depth")
+}
+
+pub fn too_long(id: &str, bytes: usize) -> Refusal {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+        format!(
+            "the path of node {} would take {bytes} bytes, and {} can be indexed",
+            shown(id),
+            path::MAX_BYTES
+        ),
+    )
+    .hint("Place it higher, or use shorter ids.")
+    .constraint("crm_tree_max_depth")
+}
+
+/// `ids`: those on the cycle, each the child of the next.
+pub fn cycle(ids: &[String]) -> Refusal {
+    let first = ids.first().map_or("", String::as_str);
+    let chain: Vec<&str> = ids.iter().take(20).map(String::as_str).chain([first]).collect();
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+        format!("node {} would become its own ancestor", shown(first)),
+    )
+    .detail(format!("The links would run in a circle, child to parent: {}.", chain.join(" → ")))
+    .hint("Choose a parent outside the node's own subtree, or move that parent out of it first.")
+    .constraint("crm_tree_no_cycle")
+}
+
+pub fn no_parent(id: &str, parent: &str) -> Refusal {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
+        format!("node {} names the parent {}, which is not in its org", shown(id), shown(parent)),
+    )
+    .hint("Insert the parent first or in the same statement; an edge cannot cross from one org to another.")
+    .constraint("crm_tree_parent_in_org")
+}
+
+pub fn of_trouble(trouble: &Trouble) -> Refusal {
+    match trouble {
+        Trouble::Cycle(ids) => cycle(ids),
+        Trouble::NoParent { id, parent } => no_parent(id, parent),
+    }
+}
