@@ -89,6 +89,20 @@ CREATE FUNCTION crm_tree.node_counts("table" regclass, id text) RETURNS TABLE (c
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'node_counts_wrapper';
 COMMENT ON FUNCTION crm_tree.node_counts(regclass, text) IS 'Of a subtree: how many nodes are children, how many lie below at any level, how many are leaves (the node itself where it is one), and how many levels lie below the node.';
 
+CREATE FUNCTION crm_tree.preview_move("table" regclass, id text, new_parent text)
+        RETURNS TABLE (rows_touched bigint, new_depth integer, deepest integer, cycles boolean, refusal text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'preview_move_wrapper';
+COMMENT ON FUNCTION crm_tree.preview_move(regclass, text, text) IS 'What UPDATE … SET parent = new_parent (null: a root) would do to the node: the rows whose link or path it writes, the node''s new depth, the deepest level of its subtree then, whether it would make a cycle, and the message it would be refused with. Changes and locks nothing. No row for an id that is not there to be seen. Takes the right to update the parent.';
+
+-- No SET clause: the caller's statements that it runs fire the triggers of the table, which may need his search_path.
+CREATE FUNCTION crm_tree.merge_nodes("table" regclass, "from" text, "into" text) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'merge_nodes_wrapper';
+COMMENT ON FUNCTION crm_tree.merge_nodes(regclass, text, text) IS 'Gives the children of the node "from" to the node "into" and deletes "from", under the org''s exclusive lock. As the caller, behind his wall; refused (42501) where children would stay behind that he may not see. Returns how many children moved. Rows of other tables that refer to "from" go by their foreign keys.';
+CREATE FUNCTION crm_tree.preview_merge("table" regclass, "from" text, "into" text)
+        RETURNS TABLE (children bigint, rows_touched bigint, deepest integer, refusal text)
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'preview_merge_wrapper';
+COMMENT ON FUNCTION crm_tree.preview_merge(regclass, text, text) IS 'What merge_nodes() would do: the children that move, the rows whose link or path it writes (the deleted one aside), the deepest of them then, and the message it would be refused with. Changes and locks nothing. No row where one of the two is not there to be seen.';
+
 CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, id text, problem text, detail text)
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';
 COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing. Empty is right. Of the bound org, or of all the caller may read.';

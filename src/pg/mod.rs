@@ -4,6 +4,7 @@
 //! PostgreSQL error unwinds Rust frames before it reaches the server again.
 
 pub mod binding_functions;
+pub mod caller;
 pub mod cursor;
 pub mod lock;
 pub mod relation;

@@ -6,8 +6,10 @@ mod faults;
 mod functions;
 pub mod locks;
 pub mod maintain;
+mod merge;
 pub mod moves;
 pub mod path;
+mod preview;
 pub mod read;
 pub mod shape;
 

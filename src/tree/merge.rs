@@ -1,0 +1,214 @@
+//! Merging one node into another: its children go there, then it is deleted.
+//!
+//! Done as the caller, with his rights and behind his wall, as the two statements it stands for. What
+//! he may not see must not be lost on the way: on_delete would give it to the grandparent, or delete it.
+
+use super::attach::Tree;
+use super::locks::{self, Work};
+use super::preview::{self, Measured};
+use super::read::places;
+use super::{faults, path};
+use crate::catalog;
+use crate::error::Refusal;
+use crate::pg::spi::{self as plans, Arg};
+use crate::pg::{caller, role, settings};
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+
+/// Looks by our own statements are not to find operators of the caller's; his writes, with the
+/// triggers they fire, keep his search_path.
+fn pinned<R>(work: impl FnOnce() -> R) -> R {
+    settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], work)
+}
+
+/// The one org that has both nodes, and their ids as the key's type writes them.
+fn common_org(tree: &Tree, from: &str, into: &str) -> (String, String, String) {
+    let found = |id: &str| {
+        let found = places(tree, id);
+        if found.is_empty() {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
+                format!("there is no node {} in {}", faults::shown(id), tree.table.shown()),
+            )
+            .hint("It is in no org that is bound, or not yours to see.")
+            .table(&tree.table.schema, &tree.table.name)
+            .raise()
+        }
+        found
+    };
+    let (froms, intos) = (found(from), found(into));
+    let mut common = froms.iter().filter_map(|f| Some((f, intos.iter().find(|i| i.org == f.org)?)));
+    let first = common.next();
+    match (first, common.next()) {
+        (Some((from, into)), None) => (from.org.clone(), from.id.clone(), into.id.clone()),
+        (first, _) => {
+            let what = if first.is_none() { "are in different orgs" } else { "are in more than one org" };
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("nodes {} and {} {what}", faults::shown(from), faults::shown(into)),
+            )
+            .hint("Bind the org that is meant; nodes of two orgs cannot be merged.")
+            .table(&tree.table.schema, &tree.table.name)
+            .raise()
+        }
+    }
+}
+
+struct Merge {
+    children: i64,
+    below: Measured,
+}
+
+/// What merging would do, or why it may not be.
+fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Refusal> {
+    if from == into {
+        return Err(Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("node {} cannot be merged into itself", faults::shown(from)),
+        )
+        .hint("Name the node that is to stay."));
+    }
+    let nodes = plans::run::<3>(
+        &tree.sql.nodes(),
+        vec![Arg::Text(org), Arg::Texts(vec![from.to_owned(), into.to_owned()])],
+    );
+    let path_of = |id: &str| {
+        let node = nodes.iter().find(|[found, ..]| found.as_deref() == Some(id));
+        let Some([_, _, path]) = node else {
+            return Err(Refusal::new(
+                PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
+                format!("there is no node {} in {}", faults::shown(id), tree.table.shown()),
+            ));
+        };
+        path.clone().ok_or_else(|| {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("node {} has no path", faults::shown(id)),
+            )
+            .hint(format!(
+                "Repair the tree: SELECT * FROM crm_tree.repair_tree({});",
+                catalog::literal(&tree.table.sql())
+            ))
+        })
+    };
+    let (source, target) = (path_of(from)?, path_of(into)?);
+    if path::is_within(&target, &source) {
+        return Err(Refusal::new(
+            PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+            format!(
+                "node {} cannot be merged into {}, which is below it",
+                faults::shown(from),
+                faults::shown(into)
+            ),
+        )
+        .hint("Merge the other way round, or move the lower one out first.")
+        .constraint("crm_tree_no_cycle"));
+    }
+    let (children, below) = role::as_table_owner_confined(tree.table.owner, || {
+        (count_children(tree, org, from), preview::measure(tree, org, &source, &target, false))
+    });
+    let seen = count_children(tree, org, from);
+    if seen < children {
+        return Err(hidden_children(from, children - seen));
+    }
+    match below.beyond {
+        Some(refusal) => Err(refusal),
+        None => Ok(Merge { children, below }),
+    }
+}
+
+fn hidden_children(from: &str, count: i64) -> Refusal {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("node {} has {count} children that you may not see or move", faults::shown(from)),
+    )
+    .hint("Whoever merges takes all children along; leave it to somebody who may see them.")
+}
+
+/// As the current user: past row security where he owns the table.
+fn count_children(tree: &Tree, org: &str, parent: &str) -> i64 {
+    let s = &tree.sql;
+    let sql = format!(
+        "SELECT pg_catalog.count(*)::pg_catalog.text FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $2::{}",
+        s.table,
+        s.in_org("t"),
+        s.parent,
+        s.id_type
+    );
+    let found = plans::run::<1>(&sql, vec![Arg::Text(org), Arg::Text(parent)]);
+    found.into_iter().next().and_then(|[n]| n?.parse().ok()).unwrap_or(0)
+}
+
+#[pg_extern(sql = false)]
+fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
+    let (tree, org, from, into) = pinned(|| {
+        let tree = Tree::get(table);
+        preview::expect_right(&tree, true);
+        let (org, from, into) = common_org(&tree, from, into);
+        locks::take(tree.table.oid, Some(&org), Work::Move);
+        if let Err(refusal) = plan(&tree, &org, &from, &into) {
+            refusal.table(&tree.table.schema, &tree.table.name).raise()
+        }
+        (tree, org, from, into)
+    });
+    let s = &tree.sql;
+    let key = |column: &str, n: u32| format!("t.{column} OPERATOR(pg_catalog.=) ${n}::{}", s.id_type);
+    let moved = caller::write(
+        &format!(
+            "UPDATE {} AS t SET {} = $3::{} WHERE {} AND {}",
+            s.table,
+            s.parent,
+            s.id_type,
+            s.in_org("t"),
+            key(&s.parent, 2)
+        ),
+        &[&org, &from, &into],
+    );
+    let left = role::as_table_owner_confined(tree.table.owner, || count_children(&tree, &org, &from));
+    if left > 0 {
+        hidden_children(&from, left).table(&tree.table.schema, &tree.table.name).raise()
+    }
+    let deleted = caller::write(
+        &format!("DELETE FROM {} AS t WHERE {} AND {}", s.table, s.in_org("t"), key(&s.id, 2)),
+        &[&org, &from],
+    );
+    if deleted != 1 {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!(
+                "node {} was not deleted: a policy or trigger of the table kept it",
+                faults::shown(&from)
+            ),
+        )
+        .hint("Whoever merges must be able to delete the node.")
+        .table(&tree.table.schema, &tree.table.name)
+        .raise()
+    }
+    moved as i64
+}
+
+#[pg_extern(sql = false)]
+fn preview_merge(
+    table: pg_sys::Oid,
+    from: &str,
+    into: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(children, i64),
+        name!(rows_touched, i64),
+        name!(deepest, Option<i32>),
+        name!(refusal, Option<String>),
+    ),
+> {
+    let tree = Tree::get(table);
+    preview::expect_right(&tree, true);
+    if places(&tree, from).is_empty() || places(&tree, into).is_empty() {
+        return TableIterator::new(Vec::new());
+    }
+    let (org, from, into) = common_org(&tree, from, into);
+    TableIterator::once(match plan(&tree, &org, &from, &into) {
+        Ok(merge) => (merge.children, merge.below.rows, merge.below.deepest, None),
+        Err(refusal) => (0, 0, None, Some(refusal.message)),
+    })
+}
