@@ -97,7 +97,8 @@ BEGIN
         @schema@.recompute_sharing(text), @schema@.cascade_sharing(jsonb), @schema@.sharing_drift(),
         @schema@._levels_from(text), @schema@._covering_accounts(uuid), @schema@.check_access(text, uuid, text),
         @schema@.list_users(uuid, text, text, int), @schema@.list_accounts(text, text, uuid, int),
-        @schema@.explain_access(text, uuid) TO %I', role);
+        @schema@.explain_access(text, uuid),
+        @schema@.merge_account(uuid, uuid), @schema@._carry_shares(uuid) TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION @schema@.grant_app(name) IS

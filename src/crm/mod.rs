@@ -9,11 +9,12 @@ use pgrx::spi::{SpiHeapTupleData, quote_identifier};
 use std::ffi::CStr;
 
 /// The template, one text a module, in the order in which they build on each other.
-const TEMPLATE: [&str; 5] = [
+const TEMPLATE: [&str; 6] = [
     include_str!("../../sql/crm/crm.sql"),
     include_str!("../../sql/crm/rollup.sql"),
     include_str!("../../sql/crm/pipeline.sql"),
     include_str!("../../sql/crm/sharing.sql"),
+    include_str!("../../sql/crm/merge.sql"),
     include_str!("../../sql/crm/instance.sql"),
 ];
 
