@@ -1,0 +1,86 @@
+-- Deletes, each way on_delete knows: random sets of nodes, parents and children together, by DELETE, by
+-- MERGE, by the foreign key of another table, on plain and partitioned tables, against what the links say.
+SET client_min_messages = warning;
+CREATE SCHEMA del;
+CREATE TABLE del.lot (org int, lot int, PRIMARY KEY (org, lot));
+CREATE FUNCTION del.make(mode text, layout text) RETURNS regclass LANGUAGE plpgsql AS $$
+DECLARE t text := format('del.%s_%s', layout, mode);
+BEGIN
+    EXECUTE format('CREATE TABLE %s (org int NOT NULL, id int NOT NULL, up int, lot int, PRIMARY KEY (org, id)) %s', t,
+        CASE layout WHEN 'by_org' THEN 'PARTITION BY LIST (org)' WHEN 'by_id' THEN 'PARTITION BY HASH (id)' ELSE '' END);
+    CASE layout
+        WHEN 'by_org' THEN EXECUTE format('CREATE TABLE %1$s_1 PARTITION OF %1$s FOR VALUES IN (1); CREATE TABLE %1$s_2 PARTITION OF %1$s DEFAULT', t);
+        WHEN 'by_id' THEN EXECUTE (SELECT string_agg(format('CREATE TABLE %1$s_%2$s PARTITION OF %1$s FOR VALUES WITH (MODULUS 3, REMAINDER %2$s)', t, r), ';')
+                                     FROM generate_series(0, 2) r);
+        ELSE NULL;
+    END CASE;
+    PERFORM crm_tree.attach_tree(t::regclass, 'id', 'up', org => 'org', on_delete => mode);
+    -- The lots go last by name, and are what a delete from another table cascades along.
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT zz_lot FOREIGN KEY (org, lot) REFERENCES del.lot ON DELETE CASCADE', t);
+    RETURN t;
+END $$;
+
+-- What one delete did wrong; null: nothing. The nodes to go are those of lot 1.
+CREATE FUNCTION del.try(t regclass, mode text, how text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE expected text[]; got text[]; blocked boolean; fault text;
+BEGIN
+    EXECUTE format('DELETE FROM del.lot; INSERT INTO del.lot SELECT o, l FROM generate_series(1, 2) o, generate_series(0, 1) l');
+    -- In random order of the rows, since that is the order they are deleted in.
+    EXECUTE format($q$
+        INSERT INTO %s (org, id, up, lot)
+        SELECT o, g, CASE WHEN g > 2 AND random() < 0.9 THEN 1 + floor(random() * (g - 1))::int END, (random() < 0.35)::int
+          FROM generate_series(1, 2) o, generate_series(1, 14) g ORDER BY random()$q$, t);
+    EXECUTE format($q$SELECT EXISTS (SELECT FROM %1$s c JOIN %1$s p ON p.org = c.org AND p.id = c.up WHERE p.lot = 1 AND c.lot = 0 AND c.org = 1)$q$, t) INTO blocked;
+    -- (id, the nearest ancestor left, is some ancestor deleted, is the parent deleted)
+    EXECUTE format($q$
+        WITH RECURSIVE w AS (
+            SELECT org, id, up AS at, lot = 1 AND org = 1 AS goes, false AS broken, up FROM %1$s
+            UNION ALL
+            SELECT w.org, w.id, p.up, w.goes, true, w.up FROM w JOIN %1$s p ON p.org = w.org AND p.id = w.at WHERE p.lot = 1 AND p.org = 1),
+        place AS (SELECT DISTINCT ON (org, id) * FROM w ORDER BY org, id, broken DESC, at IS NULL DESC,
+                         (SELECT n.depth FROM %1$s n WHERE n.org = w.org AND n.id = w.at)),
+        up AS (SELECT c.org, c.id, a.id AS above FROM %1$s c JOIN %1$s a ON a.org = c.org AND crm_tree.path_is_within(c.materialized_path, a.materialized_path)
+                WHERE a.lot = 1 AND a.org = 1)
+        SELECT array_agg(concat_ws(' ', org, id, CASE WHEN $1 = 'rootify' AND broken THEN NULL ELSE at END) ORDER BY org, id)
+          FROM place WHERE NOT goes AND NOT ($1 = 'cascade' AND EXISTS (SELECT FROM up WHERE up.org = place.org AND up.id = place.id))$q$, t)
+      INTO expected USING mode;
+    BEGIN
+        EXECUTE format(CASE how
+            WHEN 'delete' THEN 'DELETE FROM %s WHERE lot = 1 AND org = 1'
+            WHEN 'merge' THEN 'MERGE INTO %s t USING (SELECT 1) one ON t.lot = 1 AND t.org = 1 WHEN MATCHED THEN DELETE'
+            WHEN 'foreign key' THEN 'DELETE FROM del.lot WHERE lot = 1 AND org = 1' END, t);
+    EXCEPTION WHEN foreign_key_violation THEN
+        IF NOT (blocked AND mode = 'restrict') THEN fault := 'refused: ' || SQLERRM; END IF;
+        blocked := NULL;
+    END;
+    IF blocked IS NOT NULL THEN
+        IF blocked AND mode = 'restrict' THEN fault := 'not refused'; END IF;
+        EXECUTE format('SELECT array_agg(concat_ws('' '', org, id, up) ORDER BY org, id) FROM %s', t) INTO got;
+        IF got IS DISTINCT FROM expected THEN
+            fault := format('left %s and not %s', got, expected);
+        END IF;
+    END IF;
+    RETURN concat_ws(', ', fault, (SELECT string_agg(concat_ws(' ', org, id, problem, detail), ', ') FROM crm_tree.check_tree(t)));
+END $$;
+SELECT setseed(0.5);
+SELECT mode, layout, how, count(*) AS tried, count(*) FILTER (WHERE fault <> '') AS faults, min(fault) FILTER (WHERE fault <> '') AS first
+  FROM unnest('{restrict,adopt,rootify,cascade}'::text[]) mode, unnest('{plain,by_org,by_id}'::text[]) layout,
+       del.make(mode, layout) t, unnest('{delete,merge,foreign key}'::text[]) how, generate_series(1, 15), del.try(t, mode, how) fault
+ GROUP BY mode, layout, how ORDER BY mode, layout, how;
+
+-- The comparison can fail: each mode judged by the rules of another.
+SELECT mode, rules, count(*) FILTER (WHERE del.try(format('del.plain_%s', mode)::regclass, rules, 'delete') <> '') > 0 AS faults
+  FROM (VALUES ('adopt', 'rootify'), ('rootify', 'adopt'), ('cascade', 'adopt'), ('restrict', 'cascade')) v(mode, rules), generate_series(1, 15)
+ GROUP BY mode, rules ORDER BY mode;
+
+-- A statement that deletes some and moves others.
+INSERT INTO del.lot VALUES (3, 0);
+INSERT INTO del.plain_adopt (org, id, up, lot) SELECT 3, g, nullif(g / 2, 0), 0 FROM generate_series(1, 15) g;
+MERGE INTO del.plain_adopt t USING (VALUES (2, NULL), (4, 3), (5, NULL)) v(id, up) ON t.org = 3 AND t.id = v.id
+ WHEN MATCHED AND v.up IS NULL THEN DELETE WHEN MATCHED THEN UPDATE SET up = v.up;
+SELECT id, up, materialized_path FROM del.plain_adopt WHERE org = 3 ORDER BY materialized_path;
+SELECT * FROM crm_tree.check_tree('del.plain_adopt');
+-- Deleting all.
+DELETE FROM del.plain_adopt; DELETE FROM del.by_id_rootify; DELETE FROM del.by_org_restrict; DELETE FROM del.by_id_cascade;
+SELECT (SELECT count(*) FROM del.plain_adopt) + (SELECT count(*) FROM del.by_id_rootify) + (SELECT count(*) FROM del.by_org_restrict) + (SELECT count(*) FROM del.by_id_cascade) AS left;
+DROP SCHEMA del CASCADE;
