@@ -103,6 +103,11 @@ CREATE FUNCTION crm_tree.preview_merge("table" regclass, "from" text, "into" tex
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'preview_merge_wrapper';
 COMMENT ON FUNCTION crm_tree.preview_merge(regclass, text, text) IS 'What merge_nodes() would do: the children that move, the rows whose link or path it writes (the deleted one aside), the deepest of them then, and the message it would be refused with. Changes and locks nothing. No row where one of the two is not there to be seen.';
 
+-- No SET clause, as for merge_nodes.
+CREATE FUNCTION crm_tree.load_tree(target regclass, staging regclass) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'crm_tree_load_tree';
+COMMENT ON FUNCTION crm_tree.load_tree(regclass, regclass) IS 'Inserts the rows of a staging table into a tree, columns matched by name, with paths computed by the set, and returns how many. In any order; parents may be in the staging table or in the tree. As the caller, behind his wall; all rows or none, with the same refusals as INSERT.';
+
 CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, id text, problem text, detail text)
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';
 COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing. Empty is right. Of the bound org, or of all the caller may read.';

@@ -272,7 +272,7 @@ pub unsafe fn finish(answer: Answer) -> Datum {
     }
 }
 
-unsafe fn error_data(refusal: &Refusal) -> *mut pg_sys::ErrorData {
+pub(super) unsafe fn error_data(refusal: &Refusal) -> *mut pg_sys::ErrorData {
     let copy = |text: &str| {
         let text: String = text.chars().filter(|c| *c != '\0').collect();
         let text = std::ffi::CString::new(text).unwrap_or_default();

@@ -243,7 +243,7 @@ fn is_collate_c(table: &Table, column: &str) -> bool {
 
 /// Is there an index whose first columns are these, in this order? Where `key`, a unique one on
 /// just these, in any order.
-fn has_index(table: &Table, columns: &[&str], key: bool) -> bool {
+pub fn has_index(table: &Table, columns: &[&str], key: bool) -> bool {
     let columns: Vec<String> = columns.iter().map(|c| (*c).to_owned()).collect();
     let condition = if key {
         "i.indisunique AND i.indimmediate AND i.indnkeyatts = cardinality($2)

@@ -45,6 +45,19 @@ pub fn too_long(id: &str, bytes: usize) -> Refusal {
     .constraint("crm_tree_max_depth")
 }
 
+/// What is beyond the limits about the first of `walked`, ids each the child of the next, where the
+/// last hangs below the path `above` (`"/"`: is a root). None: nothing.
+pub fn beyond_limits(walked: &[String], above: &str, max_depth: i32) -> Option<Refusal> {
+    let depth = path::depth(above) + walked.len() as i32;
+    let bytes = above.len() + walked.iter().map(|id| id.len() + 1).sum::<usize>();
+    let first = walked.first()?;
+    if depth > max_depth {
+        Some(too_deep(first, depth, max_depth))
+    } else {
+        (bytes > path::MAX_BYTES).then(|| too_long(first, bytes))
+    }
+}
+
 /// `ids`: those on the cycle, each the child of the next.
 pub fn cycle(ids: &[String]) -> Refusal {
     let first = ids.first().map_or("", String::as_str);

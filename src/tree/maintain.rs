@@ -45,6 +45,8 @@ struct State {
     /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
     /// fires runs its statements deeper, and gets no exemption.
     rewriting: Option<(Oid, i32)>,
+    /// The same for an INSERT of ours whose rows have their paths.
+    loading: Option<(Oid, i32)>,
 }
 
 /// Parents remembered at most: about a megabyte.
@@ -94,6 +96,7 @@ pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::BeforeRow, &[Event::Insert, Event::Update]);
     let shape = Shape::of(call);
     let row = match call.event() {
+        Event::Insert if state(|s| s.loading) == Some((shape.root, xact::trigger_depth())) => call.new_row(),
         Event::Insert => place_insert(&shape, call.new_row()),
         _ => place_update(&shape, call.old(), call.new_row()),
     };
@@ -383,6 +386,22 @@ pub fn rewrite<R>(root: Oid, work: impl FnOnce() -> R) -> R {
     work()
 }
 
+struct UnmarkLoading(Option<(Oid, i32)>);
+
+impl Drop for UnmarkLoading {
+    fn drop(&mut self) {
+        state(|s| s.loading = self.0);
+    }
+}
+
+/// Runs an INSERT into the tree whose rows have their paths: `place` lets them pass unlooked at.
+/// Nothing that the caller could have written may run inside it, but for triggers, which run deeper.
+pub fn with_paths_given<R>(root: Oid, work: impl FnOnce() -> R) -> R {
+    let mark = (root, xact::trigger_depth() + 1);
+    let _unmark = UnmarkLoading(state(|s| s.loading.replace(mark)));
+    work()
+}
+
 /// Are we inside our own rewrite of paths, at its outermost statement? For `touch_updated_at`.
 pub fn is_rewriting() -> bool {
     state(|s| s.rewriting).is_some_and(|(_, depth)| depth == xact::trigger_depth())
@@ -453,6 +472,14 @@ fn refuse_beyond_limits(shape: &Shape, row: &Row<'_>) {
     }
 }
 
+/// A row that could not be placed, and whose links lead to a place, lies beyond the limits.
+fn refuse_beyond(shape: &Shape, walked: &[String], above: &str) -> ! {
+    let depth = path::depth(above) + walked.len() as i32;
+    let refusal = faults::beyond_limits(walked, above, shape.max_depth)
+        .unwrap_or_else(|| faults::too_deep(&walked[0], depth, shape.max_depth));
+    refuse(shape, refusal)
+}
+
 /// Says why the row of this event, if it has no path, can have none.
 fn refuse_unplaced(shape: &Shape, key: &Key) {
     let sql = shape.sql();
@@ -473,15 +500,12 @@ fn refuse_unplaced(shape: &Shape, key: &Key) {
             if walked.is_empty() {
                 return; // This one has its path.
             }
-            refuse(
-                shape,
-                faults::too_deep(&key.id, path::depth(&stored) + walked.len() as i32, shape.max_depth),
-            )
+            refuse_beyond(shape, &walked, &stored)
         }
         seen.insert(at.clone());
         walked.push(at);
         match parent {
-            None => refuse(shape, faults::too_deep(&key.id, walked.len() as i32 - 1, shape.max_depth)),
+            None => refuse_beyond(shape, &walked, "/"),
             Some(parent) => {
                 if seen.contains(&parent) {
                     let from = walked.iter().position(|id| *id == parent).unwrap_or(0);

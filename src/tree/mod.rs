@@ -4,6 +4,7 @@ pub mod attach;
 pub mod check;
 mod faults;
 mod functions;
+pub mod load;
 pub mod locks;
 pub mod maintain;
 mod merge;
