@@ -60,25 +60,27 @@ struct Merge {
 }
 
 /// What merging would do, or why it may not be.
-fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Refusal> {
+fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Refusal>> {
     if from == into {
         return Err(Refusal::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("node {} cannot be merged into itself", faults::shown(from)),
         )
-        .hint("Name the node that is to stay."));
+        .hint("Name the node that is to stay.")
+        .into());
     }
     let nodes = plans::run::<3>(
         &tree.sql.nodes(),
         vec![Arg::Text(org), Arg::Texts(vec![from.to_owned(), into.to_owned()])],
     );
-    let path_of = |id: &str| {
+    let path_of = |id: &str| -> Result<String, Box<Refusal>> {
         let node = nodes.iter().find(|[found, ..]| found.as_deref() == Some(id));
         let Some([_, _, path]) = node else {
             return Err(Refusal::new(
                 PgSqlErrorCode::ERRCODE_NO_DATA_FOUND,
                 format!("there is no node {} in {}", faults::shown(id), tree.table.shown()),
-            ));
+            )
+            .into());
         };
         path.clone().ok_or_else(|| {
             Refusal::new(
@@ -89,6 +91,7 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Refusal
                 "Repair the tree: SELECT * FROM crm_tree.repair_tree({});",
                 catalog::literal(&tree.table.sql())
             ))
+            .into()
         })
     };
     let (source, target) = (path_of(from)?, path_of(into)?);
@@ -102,17 +105,18 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Refusal
             ),
         )
         .hint("Merge the other way round, or move the lower one out first.")
-        .constraint("crm_tree_no_cycle"));
+        .constraint("crm_tree_no_cycle")
+        .into());
     }
     let (children, below) = role::as_table_owner_confined(tree.table.owner, || {
         (count_children(tree, org, from), preview::measure(tree, org, &source, &target, false))
     });
     let seen = count_children(tree, org, from);
     if seen < children {
-        return Err(hidden_children(from, children - seen));
+        return Err(hidden_children(from, children - seen).into());
     }
     match below.beyond {
-        Some(refusal) => Err(refusal),
+        Some(refusal) => Err(refusal.into()),
         None => Ok(Merge { children, below }),
     }
 }

@@ -1,5 +1,7 @@
 //! What a move would do, by the arithmetic of the triggers, changing nothing.
 
+#![expect(clippy::type_complexity, reason = "pgrx reads the columns from the signatures")]
+
 use super::attach::Tree;
 use super::moves::{self, Trouble};
 use super::read::{Place, places};
