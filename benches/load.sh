@@ -13,7 +13,7 @@ run() { psql --no-psqlrc --quiet --no-align --tuples-only --set=ON_ERROR_STOP=1 
 # seconds STATEMENT: of the clock and of the CPU, after a checkpoint, so that none falls into it.
 seconds() {
     run --command='CHECKPOINT' --command='SET client_min_messages = log' --command='SET log_statement_stats = on' --command="$1" 2>&1 |
-        awk '/s user, .* s system, .* s elapsed/ { clock = $(NF - 2); cpu = $2 + $5 } END { printf "%.2f %.2f", clock, cpu }'
+        awk '/s user, .* s system, .* s elapsed/ { clock = $(NF - 2); cpu = $2 + $5 } END { printf "%.2f %.2f\n", clock, cpu }'
 }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
 median() { printf '%s\n' "$@" | sort -n | sed -n "$(((RUNS + 1) / 2))p"; }
