@@ -95,7 +95,7 @@ SELECT crm_tree.protect('@schema@.app_user');
 SELECT crm_tree.protect('@schema@.account');
 SELECT crm_tree.protect('@schema@.account_link');
 SELECT crm_tree.attach_tree('@schema@.role', id => 'role_id', parent => 'parent_role_id');
-SELECT crm_tree.attach_tree('@schema@.account', id => 'account_id', parent => 'parent_account_id');
+SELECT crm_tree.attach_tree('@schema@.account', id => 'account_id', parent => 'parent_account_id', history => true);
 
 -- updated_at. touch_updated_at() knows itself when the engine is rewriting paths; the WHEN only saves
 -- the call for each row of a subtree that moves. The name sorts behind the engine's triggers, which

@@ -298,3 +298,35 @@ END
 $$;
 COMMENT ON FUNCTION @schema@.org_total(date) IS
 'ARR of the bound org: every account''s own figure once, whatever the edges.';
+
+CREATE FUNCTION @schema@.arr_rollup_as_of(account_id uuid, snapshot date, structure timestamptz)
+    RETURNS TABLE (own_usd numeric, total_usd numeric, accounts bigint, missing bigint, as_of date)
+    LANGUAGE plpgsql STABLE ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    root ALIAS FOR $1;
+    wish ALIAS FOR $2;
+    at   ALIAS FOR $3;
+    day  date;
+    ids  uuid[];
+BEGIN
+    ids := ARRAY(SELECT n.id::uuid FROM crm_tree.subtree_as_of('@schema@.account', root::text, at) n);
+    IF cardinality(ids) = 0 THEN
+        RETURN;
+    END IF;
+    SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
+     WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(wish, 'infinity')
+     ORDER BY s.snapshot_date DESC LIMIT 1;
+    -- By the list, not by a join with the account: one that was deleted since is counted, as missing.
+    RETURN QUERY
+    SELECT coalesce(sum(f.arr_usd) FILTER (WHERE i.id = root), 0), coalesce(sum(f.arr_usd), 0),
+           count(*), count(*) FILTER (WHERE f.arr_usd IS NULL), day
+      FROM unnest(ids) AS i(id)
+      LEFT JOIN @schema@.fct_account_arr_snapshot f
+             ON f.org_id = crm_tree.current_org() AND f.snapshot_date = day AND f.account_id = i.id;
+END
+$$;
+COMMENT ON FUNCTION @schema@.arr_rollup_as_of(uuid, date, timestamptz) IS
+'The figures of one day under the structure of another: ARR of the accounts that the tree had below an account at the moment "structure", from the latest snapshot on or before the day "snapshot" (null: the latest of all). missing counts those without a snapshot on that day. Second parents are not followed. No row for an account that was not there then.';

@@ -9,6 +9,7 @@ CREATE TABLE crm_tree.tree (
     depth_column  name NOT NULL,
     max_depth     integer NOT NULL,
     on_delete     text NOT NULL CHECK (on_delete IN ('restrict', 'adopt', 'rootify', 'cascade')),
+    history       regclass,
     attached_at   timestamptz NOT NULL DEFAULT now()
 );
 ALTER TABLE crm_tree.tree ENABLE ROW LEVEL SECURITY;
@@ -29,6 +30,32 @@ CREATE FUNCTION crm_tree._tree_settle() RETURNS trigger LANGUAGE c AS 'MODULE_PA
 COMMENT ON FUNCTION crm_tree._tree_settle() IS 'AFTER ROW trigger of attached trees: judges the statement''s final state and rewrites the paths below what moved.';
 CREATE FUNCTION crm_tree._tree_adopt() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_adopt';
 COMMENT ON FUNCTION crm_tree._tree_adopt() IS 'AFTER DELETE trigger of trees that adopt: gives the children to the nearest ancestor left.';
+
+CREATE FUNCTION crm_tree._tree_note() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_note';
+COMMENT ON FUNCTION crm_tree._tree_note() IS 'BEFORE DELETE row trigger of trees with history: notes the node, takes the org''s lock where the statement could not.';
+CREATE FUNCTION crm_tree._tree_record() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_record';
+COMMENT ON FUNCTION crm_tree._tree_record() IS 'AFTER ROW trigger of trees with history: writes down the edges that the statement has changed.';
+CREATE FUNCTION crm_tree._tree_history_guard() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_history_guard';
+COMMENT ON FUNCTION crm_tree._tree_history_guard() IS 'BEFORE STATEMENT trigger of history tables: refuses whoever is not the tree. On the tree itself it refuses TRUNCATE.';
+CREATE FUNCTION crm_tree._is_own_xid(xid text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_own_xid_wrapper';
+COMMENT ON FUNCTION crm_tree._is_own_xid(text) IS 'Is it a transaction id of this transaction or one of its savepoints? For a row''s xmin.';
+
+-- A wall that is put up after the history was begun goes up around the history too. In a restore the
+-- wall's policy is not there yet, and the history's own comes with the dump.
+CREATE FUNCTION crm_tree._protect_history() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept regclass := (SELECT t.history FROM crm_tree.tree t WHERE t.relation = NEW.relation);
+BEGIN
+    IF kept IS NOT NULL AND EXISTS (SELECT FROM pg_policy WHERE polrelid = NEW.relation AND polname = 'crm_tree_wall') THEN
+        PERFORM crm_tree.protect(kept, 'org');
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._protect_history() IS 'Trigger of crm_tree.wall: protects the history of a tree that is being protected.';
+CREATE TRIGGER protect_history AFTER INSERT OR UPDATE ON crm_tree.wall FOR EACH ROW EXECUTE FUNCTION crm_tree._protect_history();
 
 CREATE FUNCTION crm_tree.path_ids(path text) RETURNS text[]
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'path_ids_wrapper';
@@ -56,10 +83,10 @@ CREATE FUNCTION crm_tree.attach_tree("table" regclass, id text, parent text, org
         path text DEFAULT 'materialized_path', depth text DEFAULT 'depth', max_depth integer DEFAULT 32,
         on_delete text DEFAULT 'restrict', history boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'attach_tree_wrapper';
-COMMENT ON FUNCTION crm_tree.attach_tree(regclass, text, text, text, text, text, integer, text, boolean) IS 'Makes a table a tree: adds the path and depth columns, the key (org, id), the foreign key (org, parent) and the indexes it lacks, fills the paths, installs the triggers. on_delete is restrict, adopt, rootify or cascade. 23514 where the links are no tree. The caller owns the table; may be run again with other settings.';
+COMMENT ON FUNCTION crm_tree.attach_tree(regclass, text, text, text, text, text, integer, text, boolean) IS 'Makes a table a tree: adds the path and depth columns, the key (org, id), the foreign key (org, parent) and the indexes it lacks, fills the paths, installs the triggers. on_delete is restrict, adopt, rootify or cascade; history keeps the edges of every moment in <table>_history. 23514 where the links are no tree. The caller owns the table; may be run again with other settings.';
 CREATE FUNCTION crm_tree.detach_tree("table" regclass) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'detach_tree_wrapper';
-COMMENT ON FUNCTION crm_tree.detach_tree(regclass) IS 'Removes the triggers of a tree. Columns, keys and indexes stay.';
+COMMENT ON FUNCTION crm_tree.detach_tree(regclass) IS 'Removes the triggers of a tree. Columns, keys, indexes and its history stay.';
 
 CREATE TYPE crm_tree.tree_node AS (id text, parent text, path text, depth integer);
 COMMENT ON TYPE crm_tree.tree_node IS 'A node of any attached tree.';
@@ -108,12 +135,41 @@ CREATE FUNCTION crm_tree.load_tree(target regclass, staging regclass) RETURNS bi
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'crm_tree_load_tree';
 COMMENT ON FUNCTION crm_tree.load_tree(regclass, regclass) IS 'Inserts the rows of a staging table into a tree, columns matched by name, with paths computed by the set, and returns how many. In any order; parents may be in the staging table or in the tree. As the caller, behind his wall; all rows or none, with the same refusals as INSERT.';
 
+CREATE FUNCTION crm_tree.subtree_as_of("table" regclass, id text, at timestamptz) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'subtree_as_of_wrapper';
+COMMENT ON FUNCTION crm_tree.subtree_as_of(regclass, text, timestamptz) IS 'The node and all that was below it at a moment, in path order, along the edges that stood then. Of a tree attached with history => true; read as the caller, behind his wall, from <table>_history.';
+CREATE FUNCTION crm_tree.ancestors_as_of("table" regclass, id text, at timestamptz) RETURNS SETOF crm_tree.tree_node
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'ancestors_as_of_wrapper';
+COMMENT ON FUNCTION crm_tree.ancestors_as_of(regclass, text, timestamptz) IS 'The nodes that were above a node at a moment, root first, without the node itself.';
+
+CREATE TABLE crm_tree._tree_event (
+    event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT now(),
+    relation regclass NOT NULL,
+    org      text,
+    kind     text NOT NULL,
+    count    bigint NOT NULL,
+    example  text
+);
+ALTER TABLE crm_tree._tree_event ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree._tree_event FROM PUBLIC;
+COMMENT ON TABLE crm_tree._tree_event IS 'What repair_tree() found before it repaired. Written by it alone.';
+
+-- As the owner of the trees' registry; security_barrier keeps a caller's own condition from other owners' rows.
+CREATE VIEW crm_tree.tree_event WITH (security_barrier) AS
+    SELECT e.event_id, e.at, e.relation, e.org, e.kind, e.count, e.example
+      FROM crm_tree._tree_event e
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = e.relation
+     WHERE pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') OR pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE');
+GRANT SELECT ON crm_tree.tree_event TO PUBLIC;
+COMMENT ON VIEW crm_tree.tree_event IS 'Drift that repair_tree() found, a row an org and kind: how many nodes, and one of them. Kinds are those of check_tree(). Of trees whose owner''s privileges you have; all of them for pg_monitor.';
+
 CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, id text, problem text, detail text)
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';
-COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing. Empty is right. Of the bound org, or of all the caller may read.';
+COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing, stale_history. Empty is right. Of the bound org, or of all the caller may read.';
 CREATE FUNCTION crm_tree.repair_tree("table" regclass, org text DEFAULT NULL) RETURNS TABLE (repaired bigint, cycles bigint, orphans bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'repair_tree_wrapper';
-COMMENT ON FUNCTION crm_tree.repair_tree(regclass, text) IS 'Recomputes paths and depths from the parent links and rewrites only the rows that differ, org by org under the org''s lock. Cycles and orphans are counted, not mended: the links do not say how. Of the org given, else of the bound one, else of all. The caller owns the table.';
+COMMENT ON FUNCTION crm_tree.repair_tree(regclass, text) IS 'Recomputes paths and depths from the parent links and rewrites only the rows that differ, org by org; an org in which nothing is wrong is not locked. Opens and closes what its history is behind by. Writes down in tree_event what it found. Cycles and orphans are counted, not mended: the links do not say how. Of the org given, else of the bound one, else of all. The caller owns the table.';
 CREATE FUNCTION crm_tree._tree_orgs("table" regclass) RETURNS SETOF text
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tree_orgs_wrapper';
 COMMENT ON FUNCTION crm_tree._tree_orgs(regclass) IS 'The orgs that have nodes in a tree, for jobs that go org by org. The caller owns the table.';

@@ -14,6 +14,7 @@ pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod spi;
+pub mod subxact;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 pub mod trigger;

@@ -318,3 +318,6 @@ trigger_function!(crm_tree_lock, pg_finfo_crm_tree_lock, crate::tree::maintain::
 trigger_function!(crm_tree_place, pg_finfo_crm_tree_place, crate::tree::maintain::place);
 trigger_function!(crm_tree_settle, pg_finfo_crm_tree_settle, crate::tree::maintain::settle);
 trigger_function!(crm_tree_adopt, pg_finfo_crm_tree_adopt, crate::tree::maintain::adopt);
+trigger_function!(crm_tree_note, pg_finfo_crm_tree_note, crate::tree::history::note_delete);
+trigger_function!(crm_tree_record, pg_finfo_crm_tree_record, crate::tree::history::record);
+trigger_function!(crm_tree_history_guard, pg_finfo_crm_tree_history_guard, crate::tree::history::guard);

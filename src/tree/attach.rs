@@ -1,5 +1,6 @@
 //! Making a table a tree, and letting it go.
 
+use super::history_table;
 use super::shape::{self, Columns, OnDelete, Sql};
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
@@ -30,15 +31,22 @@ const TRIGGERS: [&str; 8] = [
 ];
 
 /// The triggers a tree of this kind must have, for `check_tree`.
-pub fn expected_triggers(on_delete: OnDelete) -> Vec<&'static str> {
+pub fn expected_triggers(on_delete: OnDelete, history: bool) -> Vec<&'static str> {
     TRIGGERS
         .into_iter()
         .filter(|name| match *name {
-            "crm_tree_lock_delete" => matches!(on_delete, OnDelete::Adopt | OnDelete::Rootify),
+            "crm_tree_lock_delete" => history || matches!(on_delete, OnDelete::Adopt | OnDelete::Rootify),
             "A_crm_tree_adopt" => on_delete == OnDelete::Adopt,
             _ => true,
         })
+        .chain(history_table::ON_TREE.into_iter().filter(|_| history))
         .collect()
+}
+
+/// Do partitions have this one too? Row triggers are cloned to them; a TRUNCATE that names a
+/// partition meets only its own.
+pub fn in_partitions(name: &str) -> bool {
+    !name.starts_with("crm_tree_lock_")
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -79,14 +87,6 @@ fn attach_tree(
         .hint("A path holds 2,600 bytes: 70 levels of uuid ids, several hundred of short integers.")
         .raise()
     }
-    if history {
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            "history of a tree is not kept in this version",
-        )
-        .hint("Attach it with history => false.")
-        .raise()
-    }
     refuse_partition(&table);
     let (org_column, _) = expect_org_column(&table, org);
     refuse_other_wall(&table, org);
@@ -102,14 +102,16 @@ fn attach_tree(
             ddl(&format!("CREATE INDEX ON {} ({}, {})", table.sql(), ident(first), ident(second)));
         }
     }
-    create_triggers(&table, &columns, max_depth, on_delete, mode);
+    create_triggers(&table, &columns, max_depth, on_delete, mode, history);
+    let kept = history.then(|| history_table::ensure(&table, &sql));
     role::as_extension_owner(|| {
         Spi::run_with_args(
-            "INSERT INTO crm_tree.tree AS t (relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete)
-             VALUES ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8)
+            "INSERT INTO crm_tree.tree AS t (relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete, history)
+             VALUES ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8, $9::pg_catalog.regclass)
              ON CONFLICT (relation) DO UPDATE SET org_column = excluded.org_column, id_column = excluded.id_column,
                  parent_column = excluded.parent_column, path_column = excluded.path_column,
-                 depth_column = excluded.depth_column, max_depth = excluded.max_depth, on_delete = excluded.on_delete",
+                 depth_column = excluded.depth_column, max_depth = excluded.max_depth, on_delete = excluded.on_delete,
+                 history = excluded.history",
             &[
                 table.oid.into(),
                 org.into(),
@@ -119,10 +121,15 @@ fn attach_tree(
                 depth.into(),
                 max_depth.into(),
                 on_delete.into(),
+                kept.as_ref().map(|history| history.oid).into(),
             ],
         )
     })
     .expect("the registry takes every tree");
+    if let Some(kept) = kept {
+        history_table::protect_as(&table, &kept);
+        history_table::fill(&Tree { table, columns, sql }, &kept);
+    }
 }
 
 fn refuse_partition(table: &Table) {
@@ -351,7 +358,14 @@ fn fill(table: &Table, sql: &Sql) {
     }
 }
 
-fn create_triggers(table: &Table, c: &Columns, max_depth: i32, on_delete: &str, mode: OnDelete) {
+fn create_triggers(
+    table: &Table,
+    c: &Columns,
+    max_depth: i32,
+    on_delete: &str,
+    mode: OnDelete,
+    history: bool,
+) {
     let args = [&c.org, &c.id, &c.parent, &c.path, &c.depth, &max_depth.to_string(), on_delete]
         .map(literal)
         .join(", ");
@@ -360,7 +374,7 @@ fn create_triggers(table: &Table, c: &Columns, max_depth: i32, on_delete: &str, 
     let changed = [&org, &id, &parent, &path, &depth]
         .map(|name| format!("OLD.{name} IS DISTINCT FROM NEW.{name}"))
         .join(" OR ");
-    for name in expected_triggers(mode) {
+    for name in expected_triggers(mode, history) {
         let (when, function) = match name {
             "crm_tree_lock_insert" => ("BEFORE INSERT".to_owned(), "_tree_lock"),
             "crm_tree_lock_update" => {
@@ -371,36 +385,48 @@ fn create_triggers(table: &Table, c: &Columns, max_depth: i32, on_delete: &str, 
             "zz_crm_tree_place_update" => ("BEFORE UPDATE".to_owned(), "_tree_place"),
             "A_crm_tree_settle_insert" => ("AFTER INSERT".to_owned(), "_tree_settle"),
             "A_crm_tree_settle_update" => ("AFTER UPDATE".to_owned(), "_tree_settle"),
+            "crm_tree_history_truncate" => ("BEFORE TRUNCATE".to_owned(), "_tree_history_guard"),
+            "crm_tree_note_delete" => ("BEFORE DELETE".to_owned(), "_tree_note"),
+            "A_crm_tree_record_insert" => ("AFTER INSERT".to_owned(), "_tree_record"),
+            "A_crm_tree_record_update" => ("AFTER UPDATE".to_owned(), "_tree_record"),
+            "A_crm_tree_record_delete" => ("AFTER DELETE".to_owned(), "_tree_record"),
             _ => ("AFTER DELETE".to_owned(), "_tree_adopt"),
         };
         let each = match name {
-            "crm_tree_lock_insert" | "crm_tree_lock_update" | "crm_tree_lock_delete" => {
-                "FOR EACH STATEMENT".to_owned()
-            }
+            "crm_tree_lock_insert"
+            | "crm_tree_lock_update"
+            | "crm_tree_lock_delete"
+            | "crm_tree_history_truncate" => "FOR EACH STATEMENT".to_owned(),
             "zz_crm_tree_place_update" => format!("FOR EACH ROW WHEN ({changed})"),
             "A_crm_tree_settle_insert" => format!("FOR EACH ROW WHEN (NEW.{path} IS NULL)"),
-            "A_crm_tree_settle_update" => {
+            "A_crm_tree_settle_update" | "A_crm_tree_record_update" => {
                 format!("FOR EACH ROW WHEN (OLD.{parent} IS DISTINCT FROM NEW.{parent})")
             }
             _ => "FOR EACH ROW".to_owned(),
         };
-        ddl(&format!(
-            "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
-            ident(name),
-            table.sql()
-        ));
+        let partitions = if name == "crm_tree_history_truncate" { table.descendants() } else { vec![] };
+        for table in std::iter::once(table).chain(&partitions) {
+            ddl(&format!(
+                "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
+                ident(name),
+                table.sql()
+            ));
+        }
     }
 }
 
 fn drop_triggers(table: &Table) {
-    for name in TRIGGERS {
-        let exists = rows(
-            "SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgname = $2::name",
+    for name in TRIGGERS.into_iter().chain(history_table::ON_TREE) {
+        // Those of partitions that are not clones of the root's.
+        let on = rows(
+            "SELECT tgrelid FROM pg_catalog.pg_trigger
+              WHERE tgrelid IN (SELECT $1 UNION ALL SELECT relid FROM pg_catalog.pg_partition_tree($1))
+                AND tgname = $2::name AND tgparentid = 0",
             &[table.oid.into(), name.into()],
-            |_| (),
+            |row| row[1].value::<pg_sys::Oid>().ok().flatten().unwrap_or(pg_sys::Oid::INVALID),
         );
-        if !exists.is_empty() {
-            ddl(&format!("DROP TRIGGER {} ON {}", ident(name), table.sql()));
+        for oid in on {
+            ddl(&format!("DROP TRIGGER {} ON {}", ident(name), Table::get(oid).sql()));
         }
     }
 }

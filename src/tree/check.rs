@@ -1,10 +1,10 @@
 //! Finding what is wrong in a tree, and putting right what the links decide.
 
-use super::attach::{Tree, expected_triggers};
+use super::attach::{Tree, expected_triggers, in_partitions};
 use super::locks::{self, Work};
-use super::maintain;
 use super::shape::OnDelete;
-use crate::catalog::{self, rows};
+use super::{history_table, maintain};
+use crate::catalog::{self, Table, rows};
 use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg};
 use crate::pg::{role, session};
@@ -59,6 +59,19 @@ fn problems_sql(tree: &Tree, bound: bool) -> String {
     )
 }
 
+/// The tree's problems, and its history's where it keeps one. Of the org `$1`, or of all.
+fn all_problems_sql(tree: &Tree, bound: bool) -> String {
+    let mut sql = problems_sql(tree, bound);
+    if let Some(history) = history_table::of(tree) {
+        sql.push_str(" UNION ALL SELECT d.org, d.id, 'stale_history', d.detail FROM (");
+        sql.push_str(&history.disagreements_sql(bound));
+        sql.push_str(") d");
+    }
+    sql
+}
+
+/// A trigger is missing where it is not there or does not fire in an ordinary session. Partitions have
+/// row triggers of their own, and can have them disabled on their own.
 fn missing_triggers(tree: &Tree) -> Vec<Problem> {
     let on_delete = rows(
         "SELECT on_delete FROM crm_tree._trees() WHERE relation = $1",
@@ -66,19 +79,32 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
         |row| catalog::text(row, 1),
     );
     let mode = on_delete.first().and_then(|m| OnDelete::parse(m)).unwrap_or(OnDelete::Restrict);
-    let there = rows(
-        "SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgenabled IN ('O', 'A')",
-        &[tree.table.oid.into()],
-        |row| catalog::text(row, 1),
-    );
-    expected_triggers(mode)
-        .into_iter()
-        .filter(|name| !there.iter().any(|t| t == name))
-        .map(|name| {
-            let detail = format!("trigger \"{name}\" is missing or disabled; run attach_tree() again");
-            (None, None, "trigger_missing".to_owned(), detail)
+    let history = history_table::table(tree);
+    let expected = expected_triggers(mode, history.is_some());
+    let in_partitions: Vec<&str> = expected.iter().copied().filter(|name| in_partitions(name)).collect();
+    let of_partitions = tree.table.descendants();
+    let of_history = history.iter().map(|table| (table, vec![history_table::GUARD], "the history's "));
+    std::iter::once((&tree.table, expected, ""))
+        .chain(of_partitions.iter().map(|table| (table, in_partitions.clone(), "the partition's ")))
+        .chain(of_history)
+        .flat_map(|(table, names, whose)| {
+            let there = firing_triggers(table);
+            names.into_iter().filter(move |name| !there.iter().any(|t| t == name)).map(move |name| {
+                let of = if whose.is_empty() { String::new() } else { format!(" of {}", table.shown()) };
+                let detail =
+                    format!("{whose}trigger \"{name}\"{of} is missing or disabled; run attach_tree() again");
+                (None, None, "trigger_missing".to_owned(), detail)
+            })
         })
         .collect()
+}
+
+fn firing_triggers(table: &Table) -> Vec<String> {
+    rows(
+        "SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgenabled IN ('O', 'A')",
+        &[table.oid.into()],
+        |row| catalog::text(row, 1),
+    )
 }
 
 #[pg_extern(sql = false)]
@@ -94,7 +120,7 @@ fn check_tree(
     let read = |row: &spi::SpiHeapTupleData| {
         (catalog::opt_text(row, 1), catalog::opt_text(row, 2), catalog::text(row, 3), catalog::text(row, 4))
     };
-    let sql = problems_sql(&tree, bound.is_some());
+    let sql = all_problems_sql(&tree, bound.is_some());
     found.extend(match bound {
         Some(org) => rows(&sql, &[org.into()], read),
         None => rows(&sql, &[], read),
@@ -125,9 +151,25 @@ fn repair_tree(
         Some(org) => vec![org.clone()],
         None => orgs(&tree),
     };
-    let mut repaired = 0;
+    let missing = missing_triggers(&tree).len();
+    if missing > 0 {
+        log(&tree, only.as_deref(), "trigger_missing", missing as i64, None);
+    }
+    let (mut repaired, mut cycles, mut orphans) = (0, 0, 0);
     for org in &orgs {
+        // Nobody waits for a look that finds nothing.
+        if drift(&tree, org).is_empty() {
+            continue;
+        }
         locks::take(tree.table.oid, Some(org), Work::Move);
+        for (kind, count, example) in drift(&tree, org) {
+            log(&tree, Some(org), &kind, count, Some(&example));
+            match kind.as_str() {
+                "cycle" => cycles += count,
+                "orphan" => orphans += count,
+                _ => {}
+            }
+        }
         repaired += role::as_table_owner_confined(tree.table.owner, || {
             maintain::rewrite(tree.table.oid, || {
                 plans::run::<1>(&tree.sql.repair(), vec![Arg::Text(org)])
@@ -137,16 +179,34 @@ fn repair_tree(
                     .unwrap_or(0)
             })
         });
-    }
-    let (mut cycles, mut orphans) = (0, 0);
-    for org in &orgs {
-        let kinds = role::past_row_security_of(tree.table.owner, || {
-            rows(&problems_sql(&tree, true), &[org.clone().into()], |row| catalog::text(row, 3))
-        });
-        cycles += kinds.iter().filter(|k| *k == "cycle").count() as i64;
-        orphans += kinds.iter().filter(|k| *k == "orphan").count() as i64;
+        if let Some(history) = history_table::of(&tree) {
+            history.agree(org, None);
+        }
     }
     TableIterator::once((repaired, cycles, orphans))
+}
+
+/// What is wrong in an org now: kind, how many nodes, one of them.
+fn drift(tree: &Tree, org: &str) -> Vec<(String, i64, String)> {
+    let sql = format!(
+        "SELECT p.problem, count(*)::text, min(p.id) FROM ({}) AS p(org, id, problem, detail) GROUP BY 1 ORDER BY 1",
+        all_problems_sql(tree, true)
+    );
+    role::as_table_owner_confined(tree.table.owner, || plans::run::<3>(&sql, vec![Arg::Text(org)]))
+        .into_iter()
+        .filter_map(|[kind, count, example]| Some((kind?, count?.parse().ok()?, example?)))
+        .collect()
+}
+
+fn log(tree: &Tree, org: Option<&str>, kind: &str, count: i64, example: Option<&str>) {
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "INSERT INTO crm_tree._tree_event (relation, org, kind, count, example)
+             VALUES ($1::pg_catalog.regclass, $2, $3, $4, $5)",
+            &[tree.table.oid.into(), org.into(), kind.into(), count.into(), example.into()],
+        )
+    })
+    .unwrap_or_else(|e| error!("{e}"));
 }
 
 /// The orgs that have nodes, by hopping through the index from one to the next.
@@ -160,7 +220,10 @@ pub fn orgs(tree: &Tree) -> Vec<String> {
                FROM o WHERE o.org IS NOT NULL)
          SELECT org::text FROM o WHERE org IS NOT NULL"
     );
-    role::past_row_security_of(tree.table.owner, || rows(&sql, &[], |row| catalog::text(row, 1)))
+    role::as_table_owner_confined(tree.table.owner, || plans::run::<1>(&sql, vec![]))
+        .into_iter()
+        .filter_map(|[org]| org)
+        .collect()
 }
 
 /// The orgs of a tree, for jobs that go org by org. For whoever owns the table.

@@ -7,6 +7,7 @@
 //! triggers reach every partition, one attached tomorrow included; statement triggers do not.
 
 use super::faults;
+use super::history::{self, Change};
 use super::locks::{self, Work};
 use super::moves::{self, Touched};
 use super::path;
@@ -78,7 +79,10 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
     let shape = Shape::of(call);
     let work = match (call.event(), shape.on_delete) {
         (Event::Insert, _) => Work::Place,
-        (Event::Delete, OnDelete::Restrict | OnDelete::Cascade) => return Outcome::Done,
+        // Nothing is built on a leaf; but a delete that is written down needs its place in time.
+        (Event::Delete, OnDelete::Restrict | OnDelete::Cascade) if shape.history.is_none() => {
+            return Outcome::Done;
+        }
         _ => Work::Move,
     };
     // Our own rewrite may go from org to org unbound: that of repair_tree().
@@ -123,6 +127,7 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     shape.refuse_beyond_wall(Some(&key.org));
     refuse_bad_id(shape, &key.id);
     locks::take(shape.root, Some(&key.org), Work::Place);
+    history::note(shape, &key.org, &key.id, Change::Inserted);
     let tree_org = (shape.root, key.org.clone());
     // A row that changes its parent and its partition arrives as an insert; what is remembered of it
     // is settled by the insert's event, which only a row without a path has.
@@ -159,6 +164,7 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
         ]);
     }
     locks::take(shape.root, Some(&was.org), Work::Move);
+    history::note(shape, &was.org, &was.id, Change::Other);
     let key = Key { parent, ..was };
     let place = place_below(shape, &key);
     let carried = old.text(shape.path).into_iter().chain(place.as_ref().map(|p| p.0.clone()));

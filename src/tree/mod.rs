@@ -4,6 +4,9 @@ pub mod attach;
 pub mod check;
 mod faults;
 mod functions;
+pub mod history;
+pub mod history_read;
+pub mod history_table;
 pub mod load;
 pub mod locks;
 pub mod maintain;
@@ -18,4 +21,5 @@ pub mod shape;
 pub fn init() {
     locks::init();
     maintain::init();
+    history::init();
 }

@@ -59,6 +59,8 @@ pub struct Shape {
     registered: bool,
     /// Is the table behind the wall, by the org column of the tree?
     pub walled: bool,
+    /// The table of its history, as written in SQL, where one is kept.
+    pub history: Option<String>,
     /// Attribute numbers in the relation the trigger fired on.
     pub org: i16,
     pub id: i16,
@@ -216,6 +218,7 @@ impl Shape {
             columns,
             max_depth: max_depth.parse().unwrap_or(32),
             on_delete: OnDelete::parse(on_delete).unwrap_or(OnDelete::Restrict),
+            history: role::as_table_owner(table.owner, || super::history::table_of(root)),
             schema: table.schema,
             name: table.name,
         };
@@ -249,6 +252,7 @@ impl Shape {
 ///
 /// Every operator, function and type is qualified, and none is hidden in `NULLIF` or `IS DISTINCT FROM`, which look for an `=`: the
 /// triggers run these as the table's owner under the search_path of whoever writes.
+#[derive(Clone)]
 pub struct Sql {
     pub table: String,
     pub org: String,

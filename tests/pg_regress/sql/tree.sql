@@ -96,7 +96,6 @@ SELECT crm_tree.attach_tree('tree.word', 'id', 'nowhere');
 SELECT crm_tree.attach_tree('tree.word', 'id', 'depth');
 SELECT crm_tree.attach_tree('tree.word', 'id', 'parent', path => 'id');
 SELECT crm_tree.attach_tree('tree.word', 'id', 'parent', max_depth => 0);
-SELECT crm_tree.attach_tree('tree.word', 'id', 'parent', history => true);
 SELECT crm_tree.subtree('pg_class', '1');
 CREATE TABLE tree.knot (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
 INSERT INTO tree.knot VALUES (1, 1, 2), (1, 2, 1), (1, 3, NULL);

@@ -36,6 +36,10 @@ fn fill(cluster: &Cluster) {
                  INSERT INTO crm.account (account_id, parent_account_id, name, owner_user_id)
                      SELECT md5(g::text)::uuid, CASE WHEN g > 1 THEN md5((g / 3 + 1)::text)::uuid END, 'account ' || g, 'bob'
                        FROM generate_series(1, 60) g;
+                 COMMIT;
+                 BEGIN;
+                 SELECT crm_tree.bind_org('{org}'::uuid, 'ann');
+                 UPDATE crm.account SET parent_account_id = md5('5')::uuid WHERE account_id = md5('9')::uuid;
                  INSERT INTO crm.fct_account_arr_snapshot (snapshot_date, account_id, arr_usd)
                      SELECT '2026-06-30', account_id, 100 FROM crm.account WHERE org_id = crm_tree.current_org();
                  INSERT INTO crm.stage (stage, position, outcome) VALUES ('lead', 1, 'open'), ('won', 2, 'won');
@@ -72,11 +76,12 @@ fn facts(cluster: &Cluster, database: &str) -> Vec<(&'static str, String)> {
         ("constraints", "SELECT conrelid::regclass, conname, convalidated, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace::regnamespace::text IN ('crm', 'public') AND conrelid <> 0 AND contype <> 'n'"),
         ("functions", "SELECT oid::regprocedure, prosecdef, provolatile, proconfig, proacl, proowner::regrole FROM pg_proc WHERE pronamespace = 'crm'::regnamespace"),
         ("walls", "SELECT relation, org_column FROM crm_tree.wall"),
-        ("trees", "SELECT relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete FROM crm_tree.tree"),
+        ("trees", "SELECT relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete, history FROM crm_tree.tree"),
         ("grants", "SELECT org, role, role_name, for_session FROM crm_tree.org_grant"),
         ("orgs", "SELECT org_id, name FROM crm_tree.org"),
         ("instances", "SELECT schema, owner, template_version FROM crm_tree.crm_instance"),
         ("accounts", "SELECT org_id, account_id, parent_account_id, materialized_path, depth FROM crm.account"),
+        ("history", "SELECT org, id, parent, valid_from, valid_to, prev_to, changed_by FROM crm.account_history"),
         ("companies", "SELECT tenant, id, boss, materialized_path, depth FROM public.company"),
         ("events", "SELECT org_id, event_id, changed_at, to_stage FROM crm.fct_stage_change"),
         ("access", "SELECT org_id, account_id, user_id, granted_via, permission_level FROM crm.bridge_account_user_access"),
@@ -91,6 +96,14 @@ fn facts(cluster: &Cluster, database: &str) -> Vec<(&'static str, String)> {
             bound(
                 org,
                 "SELECT a.account_id, r.* FROM crm.account a, crm.arr_rollup(a.account_id) r WHERE a.org_id = crm_tree.current_org()",
+            ),
+        ));
+        facts.push((
+            "totals of the tree before the move",
+            bound(
+                org,
+                "SELECT a.account_id, r.* FROM crm.account a, LATERAL crm.arr_rollup_as_of(a.account_id, '2026-06-30',
+                    (SELECT min(h.valid_from) FROM crm.account_history h)) r WHERE a.org_id = crm_tree.current_org()",
             ),
         ));
         facts.push(("totals of the tree", bound(org, "SELECT * FROM crm.arr_rollup_tree()")));
@@ -133,6 +146,11 @@ fn a_restored_dump_is_the_same_database() {
     assert_eq!(
         cluster.psql("target", "SELECT parent_account_id IS NULL AND depth = 0 FROM crm.account WHERE org_id::text LIKE '%a' AND account_id = md5('2')::uuid"),
         "t"
+    );
+    assert_eq!(
+        cluster.psql("target", "SELECT count(*), count(*) FILTER (WHERE valid_to IS NULL AND parent IS NULL) FROM crm.account_history WHERE org::text LIKE '%a' AND id = md5('2')::uuid"),
+        "2|1",
+        "the restored history goes on"
     );
     assert_eq!(cluster.psql("target", "SELECT boss FROM public.company WHERE tenant = 1 AND id = 4"), "1");
     let other = app.batch_execute("BEGIN; SELECT crm_tree.bind_org(2);").unwrap_err();

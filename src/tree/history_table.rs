@@ -1,0 +1,183 @@
+//! The table that keeps the history of a tree: made, recognised, filled, let go.
+
+use super::attach::Tree;
+use super::history::History;
+use super::shape::Sql;
+use crate::catalog::{Table, ddl, ident, literal, rows};
+use crate::error::Refusal;
+use crate::pg::role;
+use pgrx::prelude::*;
+
+/// Triggers on the tree that only a history needs. The BEFORE ROW one may come first: what a user's
+/// trigger then skips is noted in vain.
+pub const ON_TREE: [&str; 5] = [
+    "crm_tree_history_truncate",
+    "crm_tree_note_delete",
+    "A_crm_tree_record_insert",
+    "A_crm_tree_record_update",
+    "A_crm_tree_record_delete",
+];
+
+/// The trigger on the history table that refuses whoever is not the tree.
+pub const GUARD: &str = "crm_tree_history_guard";
+
+/// A name is cut behind this many bytes, and then may be another table's.
+const MAX_NAME: usize = 63;
+
+const COLUMNS: [&str; 7] = ["org", "id", "parent", "valid_from", "valid_to", "prev_to", "changed_by"];
+
+/// Makes `<table>_history`, or takes the one that is there from before.
+pub fn ensure(tree: &Table, sql: &Sql) -> Table {
+    let name = format!("{}_history", tree.name);
+    let shown = format!("{}.{}", ident(&tree.schema), ident(&name));
+    if name.len() > MAX_NAME {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
+            format!("\"{name}\" is too long for the name of a table"),
+        )
+        .hint(format!("A tree with history has a name of at most {} bytes.", MAX_NAME - "_history".len()))
+        .raise()
+    }
+    let existing = find(&tree.schema, &name);
+    if let Some(table) = &existing {
+        refuse_stranger(table);
+    } else {
+        create(&shown, &ident(&name), sql);
+    }
+    let table = existing.or_else(|| find(&tree.schema, &name)).unwrap_or_else(|| error!("no table {shown}"));
+    if table.owner != tree.owner {
+        let owner = role::name(tree.owner).unwrap_or_default();
+        ddl(&format!("ALTER TABLE {shown} OWNER TO {}", ident(&owner)));
+    }
+    Table { owner: tree.owner, ..table }
+}
+
+fn find(schema: &str, name: &str) -> Option<Table> {
+    rows(
+        "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = $1::name AND c.relname = $2::name",
+        &[schema.into(), name.into()],
+        |row| row[1].value::<pg_sys::Oid>().ok().flatten().unwrap_or(pg_sys::Oid::INVALID),
+    )
+    .pop()
+    .map(Table::get)
+}
+
+fn refuse_stranger(table: &Table) {
+    if COLUMNS.iter().any(|name| table.column(name).is_none()) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
+            format!("{} is there already, and is no history of a tree", table.shown()),
+        )
+        .hint("Rename it; the history takes the name of the tree's table and \"_history\".")
+        .table(&table.schema, &table.name)
+        .raise()
+    }
+}
+
+/// What the table may hold is said by constraints. Of one node: one row at most is open and no two end
+/// at one moment; every row but the first names the end of one before it (the chain), starts then or
+/// later, and no two name the same. So its rows stand one behind the other and do not overlap. A row
+/// that starts later than the one before it ended is a node that was deleted and made again.
+fn create(table: &str, name: &str, sql: &Sql) {
+    // By query, for the types with their modifiers and collations.
+    ddl(&format!(
+        "CREATE TABLE {table} AS
+         SELECT t.{} AS org, t.{} AS id, t.{} AS parent, NULL::timestamptz AS valid_from, NULL::timestamptz AS valid_to,
+                NULL::timestamptz AS prev_to, NULL::text AS changed_by FROM {} t WITH NO DATA",
+        sql.org, sql.id, sql.parent, sql.table
+    ));
+    ddl(&format!(
+        "ALTER TABLE {table}
+             ALTER COLUMN org SET NOT NULL, ALTER COLUMN id SET NOT NULL, ALTER COLUMN valid_from SET NOT NULL,
+             ALTER COLUMN changed_by SET NOT NULL,
+             ADD CONSTRAINT history_is_a_time CHECK (valid_from < valid_to),
+             ADD CONSTRAINT history_is_in_order CHECK (prev_to <= valid_from),
+             ADD UNIQUE NULLS NOT DISTINCT (org, id, valid_to),
+             ADD UNIQUE NULLS NOT DISTINCT (org, id, prev_to)"
+    ));
+    ddl(&format!(
+        "ALTER TABLE {table} ADD CONSTRAINT history_is_a_chain
+             FOREIGN KEY (org, id, prev_to) REFERENCES {table} (org, id, valid_to)"
+    ));
+    ddl(&format!("CREATE INDEX ON {table} (org, parent, valid_from)"));
+    ddl(&format!("CREATE INDEX ON {table} (org, valid_from)"));
+    ddl(&format!("CREATE INDEX ON {table} (org, valid_to) WHERE valid_to IS NOT NULL"));
+    // It has no primary key, and is updated.
+    ddl(&format!("ALTER TABLE {table} REPLICA IDENTITY FULL"));
+    ddl(&format!(
+        "CREATE TRIGGER {GUARD} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
+         FOR EACH STATEMENT EXECUTE FUNCTION crm_tree._tree_history_guard()"
+    ));
+    for (column, comment) in [
+        ("parent", "The parent in that time; null for a root."),
+        ("valid_from", "From this moment on. One moment for all that a transaction changed in an org."),
+        ("valid_to", "Until before this moment; null while the edge stands."),
+        (
+            "prev_to",
+            "valid_to of the node''s row before this one: the same moment as valid_from, or an earlier one where the node was deleted and made again.",
+        ),
+        ("changed_by", "The bound user who made the edge, or the role that was logged in."),
+    ] {
+        ddl(&format!("COMMENT ON COLUMN {table}.{column} IS '{comment}'"));
+    }
+    ddl(&format!(
+        "COMMENT ON TABLE {table} IS {}",
+        literal(&format!("Kept by crm_tree: who was below whom in {name}, and when."))
+    ));
+}
+
+/// Behind the wall if the tree is. A wall put up later brings its own: see the trigger on crm_tree.wall.
+pub fn protect_as(tree: &Table, history: &Table) {
+    let walled = |table: &Table| {
+        !rows("SELECT 1 FROM crm_tree._walls() w WHERE w.relation = $1", &[table.oid.into()], |_| ())
+            .is_empty()
+    };
+    if walled(tree) && !walled(history) {
+        ddl(&format!("SELECT crm_tree.protect({}, 'org')", literal(&history.sql())));
+    }
+}
+
+/// Opens rows for all that the tree has, and closes those of edges it has no more.
+pub fn fill(tree: &Tree, history: &Table) {
+    let orgs: Vec<String> = role::as_table_owner(tree.table.owner, || {
+        crate::pg::spi::run::<1>(
+            &format!(
+                "SELECT org::text FROM (SELECT {} FROM {} UNION SELECT org FROM {} WHERE valid_to IS NULL) o(org)",
+                tree.sql.org,
+                tree.sql.table,
+                history.sql()
+            ),
+            vec![],
+        )
+    })
+    .into_iter()
+    .filter_map(|[org]| org)
+    .collect();
+    let kept = History {
+        table: history.sql(),
+        tree: tree.sql.clone(),
+        root: tree.table.oid,
+        owner: tree.table.owner,
+    };
+    for org in orgs {
+        kept.agree(&org, None);
+    }
+}
+
+/// The history's table of an attached tree, where it keeps one.
+pub fn table(tree: &Tree) -> Option<Table> {
+    rows(
+        "SELECT c.oid FROM crm_tree._trees() t JOIN pg_catalog.pg_class c ON c.oid = t.history WHERE t.relation = $1",
+        &[tree.table.oid.into()],
+        |row| row[1].value::<pg_sys::Oid>().ok().flatten().unwrap_or(pg_sys::Oid::INVALID),
+    )
+    .pop()
+    .map(Table::get)
+}
+
+/// The history of an attached tree, where it keeps one.
+pub fn of(tree: &Tree) -> Option<History> {
+    let table = super::history::table_of(tree.table.oid)?;
+    Some(History { table, tree: tree.sql.clone(), root: tree.table.oid, owner: tree.table.owner })
+}
