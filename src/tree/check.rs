@@ -149,7 +149,10 @@ fn repair_tree(
     let only = org.map(str::to_owned).or(bound);
     let orgs = match &only {
         Some(org) => vec![org.clone()],
-        None => orgs(&tree),
+        None => match history_table::of(&tree) {
+            Some(history) => history_table::orgs(&history),
+            None => orgs(&tree),
+        },
     };
     let missing = missing_triggers(&tree).len();
     if missing > 0 {

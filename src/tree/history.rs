@@ -133,7 +133,10 @@ pub fn record<'a>(call: &Call<'a>) -> Outcome<'a> {
         (NOTED.with(|n| n.borrow_mut().remove(&tree_org)), shape.history.clone())
     {
         let history = History { table: history, tree: shape.sql(), root: shape.root, owner: shape.owner };
-        let only = (!noted.too_many).then_some(noted.ids.as_slice());
+        let mut ids = noted.ids;
+        ids.sort_unstable();
+        ids.dedup();
+        let only = (!noted.too_many).then_some(ids.as_slice());
         // The statements run with the owner's rights: they must find no operator of the writer's.
         settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], || {
             if noted.edges || holds_alone(&tree_org) {
@@ -239,14 +242,10 @@ impl History {
     fn open(&self, org: &str, only: Option<&[String]>, at: &str) -> Option<String> {
         let by = changed_by();
         let sql = self.open_sql(only);
-        let run = |ids: &[String]| {
+        self.write(only, |ids| {
             let args = vec![Arg::Text(org), Arg::Texts(ids.to_vec()), Arg::Text(at), Arg::Text(&by)];
             spi::run::<1>(&sql, args).into_iter().next().and_then(|[born]| born)
-        };
-        match only {
-            Some(ids) => role::as_table_owner(self.owner, || writing(|| run(ids))),
-            None => self.write(None, run),
-        }
+        })
     }
 
     /// Runs statements with the plans they need: by the index for a few nodes, whatever was known
@@ -326,11 +325,17 @@ impl History {
         )
     }
 
-    /// The condition on the history rows looked at.
-    fn these(&self, alias: &str, id: &str, only: Option<&[String]>) -> String {
+    /// The places of the history rows that meet `condition`, at most one a node, as a relation `x(at)`.
+    /// LATERAL with LIMIT is a probe of the key for each node and nothing else: loaded rows are in no
+    /// statistics yet, and what is planned without them is quadratic.
+    fn found(&self, only: Option<&[String]>, condition: &str) -> String {
+        let (h, org_type, id_type) = (&self.table, &self.tree.org_type, &self.tree.id_type);
         match only {
-            Some(_) => format!("AND {alias}.{id} = ANY ($2::text[]::{}[])", self.tree.id_type),
-            None => String::new(),
+            Some(_) => format!(
+                "(SELECT f.at FROM unnest($2::text[]::{id_type}[]) AS i(id), LATERAL (
+                     SELECT h.ctid AS at FROM {h} h WHERE h.org = $1::{org_type} AND h.id = i.id AND {condition} LIMIT 1) f) AS x(at)"
+            ),
+            None => format!("(SELECT h.ctid FROM {h} h WHERE h.org = $1::{org_type} AND {condition}) AS x(at)"),
         }
     }
 
@@ -348,64 +353,55 @@ impl History {
 
     /// Edges that this transaction has opened and that do not stand: never seen by anybody.
     fn forget_sql(&self, only: Option<&[String]>) -> String {
-        format!(
-            "DELETE FROM {h} AS h WHERE h.org = $1::{org_type} {these}
-                AND h.valid_to IS NULL AND h.valid_from = $3::timestamptz AND NOT {stands}",
-            h = self.table,
-            org_type = self.tree.org_type,
-            these = self.these("h", "id", only),
-            stands = self.stands()
-        )
+        let new = format!("h.valid_to IS NULL AND h.valid_from = $3::timestamptz AND NOT {}", self.stands());
+        format!("DELETE FROM {} AS h USING {} WHERE h.ctid = x.at", self.table, self.found(only, &new))
     }
 
     /// Edges that this transaction has closed and that stand again.
     fn reopen_sql(&self, only: Option<&[String]>) -> String {
-        format!(
-            "UPDATE {h} AS h SET valid_to = NULL WHERE h.org = $1::{org_type} {these}
-                AND h.valid_to = $3::timestamptz AND {stands}
-                AND NOT EXISTS (SELECT FROM {h} o WHERE o.org = $1::{org_type} AND o.id = h.id AND o.valid_to IS NULL)",
+        let closed = format!(
+            "h.valid_to = $3::timestamptz AND {stands}
+             AND NOT EXISTS (SELECT FROM {h} o WHERE o.org = $1::{org_type} AND o.id = h.id AND o.valid_to IS NULL)",
+            stands = self.stands(),
             h = self.table,
-            org_type = self.tree.org_type,
-            these = self.these("h", "id", only),
-            stands = self.stands()
-        )
+            org_type = self.tree.org_type
+        );
+        let found = self.found(only, &closed);
+        format!("UPDATE {} AS h SET valid_to = NULL FROM {found} WHERE h.ctid = x.at", self.table)
     }
 
     fn close_sql(&self, only: Option<&[String]>) -> String {
-        format!(
-            "UPDATE {h} AS h SET valid_to = $3::timestamptz WHERE h.org = $1::{org_type} {these}
-                AND h.valid_to IS NULL AND NOT {stands}",
-            h = self.table,
-            org_type = self.tree.org_type,
-            these = self.these("h", "id", only),
-            stands = self.stands()
-        )
+        let gone = format!("h.valid_to IS NULL AND NOT {}", self.stands());
+        let found = self.found(only, &gone);
+        format!("UPDATE {} AS h SET valid_to = $3::timestamptz FROM {found} WHERE h.ctid = x.at", self.table)
     }
 
-    /// Opens the missing rows. Scalar subqueries: they stay probes of the index in a plan that was
-    /// made when the history was empty.
+    /// Opens the missing rows.
     fn open_sql(&self, only: Option<&[String]>) -> String {
         let t = &self.tree;
+        let (tree, id, parent, in_org) = (&t.table, &t.id, &t.parent, t.in_org("n"));
+        let nodes = match only {
+            Some(_) => format!(
+                "unnest($2::text[]::{id_type}[]) AS i(id), LATERAL (
+                     SELECT n.{id}, n.{parent} FROM {tree} n WHERE {in_org} AND n.{id} = i.id LIMIT 1) AS t(id, parent)",
+                id_type = t.id_type
+            ),
+            None => format!("(SELECT n.{id}, n.{parent} FROM {tree} n WHERE {in_org}) AS t(id, parent)"),
+        };
         format!(
             "WITH fresh AS MATERIALIZED (
-                 SELECT t.{id} AS id, t.{parent} AS parent,
-                        (SELECT max(p.valid_to) FROM {h} p WHERE p.org = $1::{org_type} AND p.id = t.{id}) AS prev_to,
+                 SELECT t.id, t.parent,
+                        (SELECT max(p.valid_to) FROM {h} p WHERE p.org = $1::{org_type} AND p.id = t.id) AS prev_to,
                         (SELECT p.valid_from FROM {h} p
-                          WHERE p.org = $1::{org_type} AND p.id = t.{parent} AND p.valid_to IS NULL) AS born
-                   FROM {tree} t
-                  WHERE {in_org} {these}
-                    AND (SELECT true FROM {h} o WHERE o.org = $1::{org_type} AND o.id = t.{id} AND o.valid_to IS NULL LIMIT 1) IS NULL),
+                          WHERE p.org = $1::{org_type} AND p.id = t.parent AND p.valid_to IS NULL) AS born
+                   FROM {nodes}
+                  WHERE (SELECT true FROM {h} o WHERE o.org = $1::{org_type} AND o.id = t.id AND o.valid_to IS NULL LIMIT 1) IS NULL),
              opened AS (
                  INSERT INTO {h} (org, id, parent, valid_from, prev_to, changed_by)
                  SELECT $1::{org_type}, id, parent, $3::timestamptz, prev_to, $4 FROM fresh)
              SELECT {born} FROM fresh WHERE born > $3::timestamptz",
             h = self.table,
             org_type = t.org_type,
-            tree = t.table,
-            id = t.id,
-            parent = t.parent,
-            in_org = t.in_org("t"),
-            these = self.these("t", &t.id, only),
             born = moment("max(born)"),
         )
     }

@@ -44,6 +44,7 @@ pub fn ensure(tree: &Table, sql: &Sql) -> Table {
     } else {
         create(&shown, &ident(&name), sql);
     }
+    ddl(&format!("ALTER TABLE {shown} ENABLE TRIGGER {GUARD}"));
     let table = existing.or_else(|| find(&tree.schema, &name)).unwrap_or_else(|| error!("no table {shown}"));
     if table.owner != tree.owner {
         let owner = role::name(tree.owner).unwrap_or_default();
@@ -101,8 +102,10 @@ fn create(table: &str, name: &str, sql: &Sql) {
              FOREIGN KEY (org, id, prev_to) REFERENCES {table} (org, id, valid_to)"
     ));
     ddl(&format!("CREATE INDEX ON {table} (org, parent, valid_from)"));
-    ddl(&format!("CREATE INDEX ON {table} (org, valid_from)"));
-    ddl(&format!("CREATE INDEX ON {table} (org, valid_to) WHERE valid_to IS NOT NULL"));
+    // With the id: all that a statement changed shares its moment, and a probe of the key planned
+    // without statistics takes whichever index fits.
+    ddl(&format!("CREATE INDEX ON {table} (org, valid_from, id)"));
+    ddl(&format!("CREATE INDEX ON {table} (org, valid_to, id) WHERE valid_to IS NOT NULL"));
     // It has no primary key, and is updated.
     ddl(&format!("ALTER TABLE {table} REPLICA IDENTITY FULL"));
     ddl(&format!(
@@ -140,29 +143,27 @@ pub fn protect_as(tree: &Table, history: &Table) {
 
 /// Opens rows for all that the tree has, and closes those of edges it has no more.
 pub fn fill(tree: &Tree, history: &Table) {
-    let orgs: Vec<String> = role::as_table_owner(tree.table.owner, || {
-        crate::pg::spi::run::<1>(
-            &format!(
-                "SELECT org::text FROM (SELECT {} FROM {} UNION SELECT org FROM {} WHERE valid_to IS NULL) o(org)",
-                tree.sql.org,
-                tree.sql.table,
-                history.sql()
-            ),
-            vec![],
-        )
-    })
-    .into_iter()
-    .filter_map(|[org]| org)
-    .collect();
     let kept = History {
         table: history.sql(),
         tree: tree.sql.clone(),
         root: tree.table.oid,
         owner: tree.table.owner,
     };
-    for org in orgs {
+    for org in orgs(&kept) {
         kept.agree(&org, None);
     }
+}
+
+/// The orgs that have nodes, or had some that the history has still open.
+pub fn orgs(history: &History) -> Vec<String> {
+    let sql = format!(
+        "SELECT org::text FROM (SELECT {} FROM {} UNION SELECT org FROM {} WHERE valid_to IS NULL) o(org)",
+        history.tree.org, history.tree.table, history.table
+    );
+    role::as_table_owner(history.owner, || crate::pg::spi::run::<1>(&sql, vec![]))
+        .into_iter()
+        .filter_map(|[org]| org)
+        .collect()
 }
 
 /// The history's table of an attached tree, where it keeps one.
