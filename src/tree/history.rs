@@ -197,7 +197,11 @@ fn writing<R>(work: impl FnOnce() -> R) -> R {
 /// Who a change is written down for: the bound user, else whoever logged in.
 fn changed_by() -> String {
     session::user().unwrap_or_else(|| {
-        Spi::get_one::<String>("SELECT session_user::text").ok().flatten().unwrap_or_default()
+        spi::run::<1>("SELECT session_user::text", vec![])
+            .into_iter()
+            .next()
+            .and_then(|[name]| name)
+            .unwrap_or_default()
     })
 }
 
@@ -252,9 +256,13 @@ impl History {
     /// of the tables when the plan was made; by hash for an org of which nothing is known yet.
     fn write<R>(&self, only: Option<&[String]>, work: impl FnOnce(&[String]) -> R) -> R {
         let plans: &[_] = match only {
-            Some(_) => {
-                &[(c"enable_seqscan", c"off"), (c"enable_hashjoin", c"off"), (c"enable_mergejoin", c"off")]
-            }
+            Some(_) => &[
+                // Else it is planned anew each time: with the ids known it seems to cost less.
+                (c"plan_cache_mode", c"force_generic_plan"),
+                (c"enable_seqscan", c"off"),
+                (c"enable_hashjoin", c"off"),
+                (c"enable_mergejoin", c"off"),
+            ],
             None => &[(c"enable_nestloop", c"off"), (c"work_mem", c"256MB")],
         };
         role::as_table_owner(self.owner, || {

@@ -103,7 +103,7 @@ fn facts(cluster: &Cluster, database: &str) -> Vec<(&'static str, String)> {
             bound(
                 org,
                 "SELECT a.account_id, r.* FROM crm.account a, LATERAL crm.arr_rollup_as_of(a.account_id, '2026-06-30',
-                    (SELECT min(h.valid_from) FROM crm.account_history h)) r WHERE a.org_id = crm_tree.current_org()",
+                    (SELECT min(h.valid_from) FROM crm.account_history h WHERE h.org = crm_tree.current_org())) r WHERE a.org_id = crm_tree.current_org()",
             ),
         ));
         facts.push(("totals of the tree", bound(org, "SELECT * FROM crm.arr_rollup_tree()")));
