@@ -38,8 +38,9 @@ pub enum Change {
 struct Noted {
     ids: Vec<String>,
     too_many: bool,
-    /// Has an edge that stood before been touched?
-    edges: bool,
+    /// The outermost level at which an edge that stood before was touched. What a rolled back
+    /// savepoint noted must not be taken for it: its lock is gone too.
+    edges: Option<i32>,
 }
 
 struct Instant {
@@ -71,6 +72,11 @@ pub fn init() {
                 settle_level(stack, end, level);
             }
         });
+        NOTED.with(|all| {
+            for noted in all.borrow_mut().values_mut().filter(|noted| noted.edges == Some(level)) {
+                noted.edges = (end == End::Released).then_some(level - 1);
+            }
+        });
     });
 }
 
@@ -97,7 +103,9 @@ pub fn note(shape: &Shape, org: &str, id: &str, change: Change) {
     NOTED.with(|all| {
         let mut all = all.borrow_mut();
         let noted = all.entry((shape.root, org.to_owned())).or_default();
-        noted.edges |= change == Change::Other;
+        if change == Change::Other {
+            noted.edges.get_or_insert_with(subxact::level);
+        }
         if noted.ids.len() < MANY {
             noted.ids.push(id.to_owned());
         } else {
@@ -139,7 +147,7 @@ pub fn record<'a>(call: &Call<'a>) -> Outcome<'a> {
         let only = (!noted.too_many).then_some(ids.as_slice());
         // The statements run with the owner's rights: they must find no operator of the writer's.
         settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], || {
-            if noted.edges || holds_alone(&tree_org) {
+            if noted.edges.is_some() || holds_alone(&tree_org) {
                 history.agree(&tree_org.1, only);
             } else {
                 history.add(&tree_org.1, only);

@@ -22,10 +22,10 @@ SELECT count(*) AS open_tables FROM pg_class WHERE relnamespace = 'reg_crm'::reg
 -- the org leads every key, index and foreign key
 SELECT i.indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
- WHERE c.relnamespace = 'reg_crm'::regnamespace AND a.attname <> 'org_id';
+ WHERE c.relnamespace = 'reg_crm'::regnamespace AND a.attname NOT IN ('org_id', 'org');
 SELECT conrelid::regclass, conname FROM pg_constraint JOIN pg_class c ON c.oid = conrelid
   JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = conkey[1]
- WHERE c.relnamespace = 'reg_crm'::regnamespace AND contype = 'f' AND a.attname <> 'org_id';
+ WHERE c.relnamespace = 'reg_crm'::regnamespace AND contype = 'f' AND a.attname NOT IN ('org_id', 'org');
 -- every table, view, function and type is commented, partitions aside
 SELECT relname FROM pg_class WHERE relnamespace = 'reg_crm'::regnamespace AND relkind IN ('r', 'p', 'v', 'c')
    AND NOT relispartition AND obj_description(oid, 'pg_class') IS NULL AND relkind <> 'c';
