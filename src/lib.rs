@@ -22,6 +22,7 @@ mod tenant;
 mod tree;
 
 extension_sql_file!("../sql/engine/tenant.sql", name = "tenant", bootstrap);
+extension_sql_file!("../sql/engine/token.sql", name = "token", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/tree.sql", name = "tree", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["tree"]);
 extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["rollup"]);
@@ -33,6 +34,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::xact::init();
     pg::relation::init();
     tenant::binding::init();
+    tenant::signing_keys::init();
     tree::init();
     jobs::init();
     pg::session::reserve_prefix();

@@ -3,6 +3,7 @@
 //! Every entry point into PostgreSQL that can raise goes through pgrx's guarded bindings, so a
 //! PostgreSQL error unwinds Rust frames before it reaches the server again.
 
+pub mod activity;
 pub mod binding_functions;
 pub mod caller;
 pub mod cursor;

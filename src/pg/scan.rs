@@ -22,6 +22,17 @@ impl Found<'_> {
             (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
         }
     }
+
+    /// The bytes of a column stored as `bytea` is, whatever its type shows.
+    pub fn bytes(&self, column: &CStr) -> Option<Vec<u8>> {
+        // SAFETY: as above; the column's values are varlenas.
+        unsafe {
+            let number = pg_sys::SPI_fnumber(self.desc, column.as_ptr());
+            let mut is_null = false;
+            let value = pg_sys::SPI_getbinval(self.tuple, self.desc, number, &mut is_null);
+            Vec::<u8>::from_datum(value, is_null)
+        }
+    }
 }
 
 /// The rows of `crm_tree.<table>` whose leading column of `index` equals `key` (both text).

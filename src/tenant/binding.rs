@@ -71,10 +71,15 @@ fn parse(org: &str) -> OrgId {
     })
 }
 
+/// Can this be bound as a user?
+pub fn is_user_id(user: &str) -> bool {
+    !user.is_empty() && user.len() <= MAX_USER_BYTES && !user.chars().any(char::is_control)
+}
+
 fn bind(org: &str, user: Option<&str>, scope: Scope) {
     let org = parse(org);
     if let Some(user) = user
-        && (user.is_empty() || user.len() > MAX_USER_BYTES || user.chars().any(char::is_control))
+        && !is_user_id(user)
     {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -86,13 +91,8 @@ fn bind(org: &str, user: Option<&str>, scope: Scope) {
         .hint("Leave the user id null to bind the org alone.")
         .raise()
     }
-    if scope == Scope::Transaction && !xact::outlives_statement() {
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_NO_ACTIVE_SQL_TRANSACTION,
-            "bind_org() binds the transaction, and this statement is a transaction of its own",
-        )
-        .hint("Start one with BEGIN, or bind the whole session with crm_tree.bind_session().")
-        .raise()
+    if scope == Scope::Transaction {
+        expect_transaction("bind_org()", ", or bind the whole session with crm_tree.bind_session()")
     }
     let caller = role::current();
     if !role::is_superuser(caller) && !grants::may_bind(caller, org.as_str(), scope) {
@@ -108,6 +108,27 @@ fn bind(org: &str, user: Option<&str>, scope: Scope) {
         ))
         .raise()
     }
+    write_once(&org, user, scope)
+}
+
+/// Binds the transaction to what a signed token says: the signature stands for the grant.
+pub fn bind_proven(org: &OrgId, user: Option<&str>) {
+    expect_transaction("bind_token()", "");
+    write_once(org, user, Scope::Transaction)
+}
+
+fn expect_transaction(function: &str, or_else: &str) {
+    if !xact::outlives_statement() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_NO_ACTIVE_SQL_TRANSACTION,
+            format!("{function} binds the transaction, and this statement is a transaction of its own"),
+        )
+        .hint(format!("Start one with BEGIN{or_else}."))
+        .raise()
+    }
+}
+
+fn write_once(org: &OrgId, user: Option<&str>, scope: Scope) {
     let pair = (org.as_str().to_owned(), user.map(str::to_owned));
     let first = first_pair();
     // One that was declared before the binding is filled after it.
@@ -124,7 +145,7 @@ fn bind(org: &str, user: Option<&str>, scope: Scope) {
     {
         refuse_rebind(&first, &pair)
     }
-    session::assign(Some(&org), user, scope);
+    session::assign(Some(org), user, scope);
     FIRST.with(|f| *f.borrow_mut() = Some(pair));
 }
 

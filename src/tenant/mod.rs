@@ -3,4 +3,6 @@
 pub mod binding;
 pub mod grants;
 pub mod org;
+pub mod signing_keys;
+pub mod token;
 pub mod wall;
