@@ -23,6 +23,7 @@ mod tree;
 
 extension_sql_file!("../sql/engine/tenant.sql", name = "tenant", bootstrap);
 extension_sql_file!("../sql/engine/token.sql", name = "token", requires = ["tenant"]);
+extension_sql_file!("../sql/engine/load.sql", name = "load", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/tree.sql", name = "tree", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["tree"]);
 extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["rollup"]);
@@ -35,6 +36,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::relation::init();
     tenant::binding::init();
     tenant::signing_keys::init();
+    pg::load::init();
     tree::init();
     jobs::init();
     pg::session::reserve_prefix();

@@ -8,6 +8,7 @@ pub mod binding_functions;
 pub mod caller;
 pub mod cursor;
 pub mod entry;
+pub mod load;
 pub mod lock;
 pub mod relation;
 pub mod role;

@@ -23,6 +23,8 @@ pub enum When {
     BeforeStatement,
     BeforeRow,
     AfterRow,
+    InsteadOfRow,
+    AfterStatement,
 }
 
 /// One call of a trigger function.
@@ -65,25 +67,27 @@ impl<'a> Call<'a> {
     /// Refuses a trigger that was made for another moment than its function is written for: there
     /// would be no row, or no old one, to read.
     pub fn expect(&self, when: When, events: &[Event]) {
-        // SAFETY: as above.
-        let fired = unsafe { (*self.data).tg_event };
-        let timing = fired & pg_sys::TRIGGER_EVENT_TIMINGMASK;
-        let right = match when {
-            When::BeforeStatement => {
-                timing == pg_sys::TRIGGER_EVENT_BEFORE && fired & pg_sys::TRIGGER_EVENT_ROW == 0
-            }
-            When::BeforeRow => {
-                timing == pg_sys::TRIGGER_EVENT_BEFORE && fired & pg_sys::TRIGGER_EVENT_ROW != 0
-            }
-            When::AfterRow => timing == pg_sys::TRIGGER_EVENT_AFTER && fired & pg_sys::TRIGGER_EVENT_ROW != 0,
-        };
-        if !right || !events.contains(&self.event()) {
+        if !self.is(when) || !events.contains(&self.event()) {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
                 "this trigger function is not made for this kind of trigger",
             )
-            .hint("Triggers of a tree are made by crm_tree.attach_tree() only.")
+            .hint("Its triggers are made by crm_tree.attach_tree() and crm_tree.create_load_view() only.")
             .raise()
+        }
+    }
+
+    /// Is this the moment the trigger fires at?
+    pub fn is(&self, when: When) -> bool {
+        // SAFETY: `data` is valid for the call.
+        let fired = unsafe { (*self.data).tg_event };
+        let of_row = fired & pg_sys::TRIGGER_EVENT_ROW != 0;
+        match (fired & pg_sys::TRIGGER_EVENT_TIMINGMASK, of_row) {
+            (pg_sys::TRIGGER_EVENT_BEFORE, false) => when == When::BeforeStatement,
+            (pg_sys::TRIGGER_EVENT_BEFORE, true) => when == When::BeforeRow,
+            (pg_sys::TRIGGER_EVENT_AFTER, false) => when == When::AfterStatement,
+            (pg_sys::TRIGGER_EVENT_AFTER, true) => when == When::AfterRow,
+            _ => when == When::InsteadOfRow,
         }
     }
 
@@ -135,6 +139,10 @@ impl<'a> Call<'a> {
 }
 
 impl<'a> Row<'a> {
+    pub(super) fn raw(&self) -> (pg_sys::HeapTuple, pg_sys::TupleDesc) {
+        (self.tuple, self.desc)
+    }
+
     fn datum(&self, column: i16) -> Option<Datum> {
         let mut is_null = false;
         // SAFETY: the tuple matches its descriptor, `column` is one of its attributes.
@@ -321,3 +329,4 @@ trigger_function!(crm_tree_adopt, pg_finfo_crm_tree_adopt, crate::tree::maintain
 trigger_function!(crm_tree_note, pg_finfo_crm_tree_note, crate::tree::history::note_delete);
 trigger_function!(crm_tree_record, pg_finfo_crm_tree_record, crate::tree::history::record);
 trigger_function!(crm_tree_history_guard, pg_finfo_crm_tree_history_guard, crate::tree::history::guard);
+trigger_function!(crm_tree_load, pg_finfo_crm_tree_load, crate::tenant::load_view::load);

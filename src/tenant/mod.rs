@@ -2,6 +2,7 @@
 
 pub mod binding;
 pub mod grants;
+pub mod load_view;
 pub mod org;
 pub mod signing_keys;
 pub mod token;
