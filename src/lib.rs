@@ -24,6 +24,7 @@ mod tree;
 extension_sql_file!("../sql/engine/tenant.sql", name = "tenant", bootstrap);
 extension_sql_file!("../sql/engine/token.sql", name = "token", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/load.sql", name = "load", requires = ["tenant"]);
+extension_sql_file!("../sql/engine/search.sql", name = "search", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/tree.sql", name = "tree", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["tree"]);
 extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["rollup"]);

@@ -4,6 +4,7 @@ pub mod binding;
 pub mod grants;
 pub mod load_view;
 pub mod org;
+pub mod search;
 pub mod signing_keys;
 pub mod token;
 pub mod wall;

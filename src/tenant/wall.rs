@@ -44,6 +44,12 @@ impl OrgType {
     }
 }
 
+/// Is a column of this type compared with the bound org in its own type? The smaller integers are
+/// compared as bigint.
+pub fn org_is_compared_in_its_type(type_name: &str) -> bool {
+    !matches!(type_name, "integer" | "smallint")
+}
+
 /// The org column of a table, checked.
 pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
     let column = table.expect_column(name);
