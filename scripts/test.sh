@@ -9,6 +9,7 @@
 #   isolation  tests/isolation: concurrent sessions, interleaved step by step
 #   attack     tests/attack: attempts to get through the wall
 #   server     tests/server: what needs servers of its own (restarts, crashes, workers, dumps)
+#   drivers    scripts/test-drivers.sh: the examples with Python, Node and Rust
 #   docs       scripts/test-docs.sh: the examples of the documentation
 #   golden16   golden15 on PostgreSQL 16
 #   golden18   golden15 on PostgreSQL 18
@@ -28,8 +29,8 @@ CRATE=(--package crm_tree --no-default-features --features "pg$MAIN_PG pg_test")
 stage_lint() {
     cargo fmt --all --check
     cargo clippy "${CRATE[@]}" --all-targets -- -D warnings
-    cargo clippy --package crm_tree_server_tests --all-targets -- -D warnings
-    shellcheck -x -P SCRIPTDIR scripts/*.sh .ci/run
+    cargo clippy --package crm_tree_server_tests --package crm_tree_example --all-targets -- -D warnings
+    shellcheck -x -P SCRIPTDIR scripts/*.sh benches/*.sh .ci/run
 }
 
 # Every #[pg_test] becomes a Rust test named pg_...
@@ -99,12 +100,13 @@ regress() {
     return 1
 }
 
-# These tests start servers by themselves: with the programs in CRM_TREE_PG_BIN, below
+# These tests start servers by themselves: with the programs in CRM_TREE_PG_BIN and CRM_TREE_PGBOUNCER, below
 # CRM_TREE_RUN_DIR, as the operating-system user CRM_TREE_RUNAS if that is not empty.
 stage_server() {
     install_extension $MAIN_PG
     make_run_dir
-    export CRM_TREE_PG_BIN CRM_TREE_RUN_DIR=$RUN_DIR/server CRM_TREE_RUNAS=''
+    export CRM_TREE_PG_BIN CRM_TREE_PGBOUNCER CRM_TREE_RUN_DIR=$RUN_DIR/server CRM_TREE_RUNAS=''
+    CRM_TREE_PGBOUNCER=$(pg_home)/pgbouncer/usr/sbin/pgbouncer
     CRM_TREE_PG_BIN=$("$(pg_bin $MAIN_PG)/pg_config" --bindir)
     mkdir "$CRM_TREE_RUN_DIR"
     if is_root; then
@@ -114,6 +116,7 @@ stage_server() {
     cargo test --package crm_tree_server_tests --no-fail-fast
 }
 
+stage_drivers() { scripts/test-drivers.sh; }
 stage_docs() { scripts/test-docs.sh; }
 
 # Read a stage's log and print how many of its tests passed and how many failed.
@@ -128,7 +131,7 @@ count() {
 ACCEPT=false
 if [ "${1:-}" = --accept ]; then ACCEPT=true && shift; fi
 # What needs the same build stands together: cargo keeps one release build of the extension.
-STAGES=(lint unit pgtest golden15 isolation attack server docs golden16 golden18)
+STAGES=(lint unit pgtest golden15 isolation attack server drivers docs golden16 golden18)
 for stage in "$@"; do
     [[ " ${STAGES[*]} " == *" $stage "* ]] || die "there is no stage '$stage', only: ${STAGES[*]}"
 done
