@@ -1,5 +1,5 @@
 -- Full-text search that keeps its index behind the wall. Where the server comes without btree_gin, the plan
--- has the words alone: search_1.out.
+-- has the org alone: search_1.out.
 DROP ROLE IF EXISTS search_app;
 CREATE ROLE search_app LOGIN;
 CREATE SCHEMA search;
