@@ -16,7 +16,7 @@ use crate::catalog::ident;
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg};
 use crate::pg::subxact::{self, End};
-use crate::pg::trigger::{Call, Event, Outcome};
+use crate::pg::trigger::{Call, Event, Outcome, When};
 use crate::pg::{relation, role, session, settings, xact};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -116,6 +116,7 @@ pub fn note(shape: &Shape, org: &str, id: &str, change: Change) {
 
 /// BEFORE ROW of DELETE.
 pub fn note_delete<'a>(call: &Call<'a>) -> Outcome<'a> {
+    call.expect(When::BeforeRow, &[Event::Delete]);
     let shape = Shape::of(call);
     let old = call.old();
     if let (Some(org), Some(id)) = (old.text(shape.org), old.text(shape.id)) {
@@ -127,6 +128,7 @@ pub fn note_delete<'a>(call: &Call<'a>) -> Outcome<'a> {
 
 /// AFTER ROW of whatever changes an edge.
 pub fn record<'a>(call: &Call<'a>) -> Outcome<'a> {
+    call.expect(When::AfterRow, &[Event::Insert, Event::Update, Event::Delete]);
     // For each further row of the statement: quick.
     if NOTED.with(|n| n.borrow().is_empty()) {
         return Outcome::Done;
@@ -165,6 +167,7 @@ fn holds_alone(tree_org: &TreeOrg) -> bool {
 /// BEFORE STATEMENT on the history table, and on the tree where it is emptied: nobody writes there
 /// but `record`.
 pub fn guard<'a>(call: &Call<'a>) -> Outcome<'a> {
+    call.expect(When::BeforeStatement, &[Event::Insert, Event::Update, Event::Delete, Event::Truncate]);
     if WRITING.with(Cell::get) == Some(xact::trigger_depth()) {
         return Outcome::Done;
     }
