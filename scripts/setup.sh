@@ -127,13 +127,15 @@ install_drivers() {
     fi
 }
 
-# Tell pgrx where the servers are, as `cargo pgrx init` would. All of them from the start, even if
-# not all are here: a change of this file makes cargo build everything anew.
+# Tell pgrx where the servers are, as `cargo pgrx init` would: those that are here, since pgrx builds
+# with none if one is missing. More of them later make cargo build the bindings anew.
 configure_pgrx() {
     local config version
     config=$(
         echo '[configs]'
-        for version in 15 16 18; do echo "pg$version = \"$PG_HOME/$version/bin/pg_config\""; done
+        for version in 15 16 18; do
+            if [ -e "$PG_HOME/$version/bin/pg_config" ]; then echo "pg$version = \"$PG_HOME/$version/bin/pg_config\""; fi
+        done
     )
     [ "$config" != "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" ] || return 0
     mkdir -p "$PGRX_HOME"
