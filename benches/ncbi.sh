@@ -89,7 +89,11 @@ for run in 1 2 3; do
     sample check edge_check "$run" "$MS"
     timed check_tree
     sample check check_tree "$run" "$MS"
-    [ "$(cat "$data/edge")" = 0 ] && [ ! -s "$data/check" ] || { echo "the tree is wrong:" >&2; head "$data/check" >&2; exit 1; }
+    if [ "$(cat "$data/edge")" != 0 ] || [ -s "$data/check" ]; then
+        echo "the tree is wrong:" >&2
+        head "$data/check" >&2
+        exit 1
+    fi
 done
 
 say "Move of a subtree of $size"

@@ -27,7 +27,7 @@ COPY load.account_load (id, name) FROM STDIN;
 BEGIN;
 SELECT crm_tree.bind_org(1);
 -- Children before their parents, columns left out, a path of the client's own.
-COPY load.account_load (id, boss, name, materialized_path, depth) FROM STDIN WITH (FORMAT csv);
+COPY load.account_load (id, boss, name, materialized_path, depth) FROM STDIN WITH (DELIMITER ',', NULL '');
 3,2,three,/nonsense/,99
 2,1,two,,
 1,,one,,
