@@ -1,6 +1,6 @@
 //! A write on the caller's demand, with his rights and behind his wall, the owner's included.
 
-use super::xact;
+use super::spi;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CString;
@@ -24,25 +24,7 @@ pub fn write(sql: &str, args: &[&str]) -> u64 {
         if plan.is_null() {
             error!("could not prepare: {sql}");
         }
-        let (test, crosscheck) = if xact::keeps_one_snapshot() {
-            pg_sys::CommandCounterIncrement();
-            (pg_sys::GetLatestSnapshot(), pg_sys::GetTransactionSnapshot())
-        } else {
-            (std::ptr::null_mut(), std::ptr::null_mut())
-        };
-        let code = pg_sys::SPI_execute_snapshot(
-            plan,
-            values.as_mut_ptr(),
-            nulls.as_ptr(),
-            test,
-            crosscheck,
-            false,
-            true,
-            0,
-        );
-        if code < 0 {
-            error!("SPI_execute_snapshot answered {code}");
-        }
+        spi::execute(plan, &mut values, &nulls);
         let written = pg_sys::SPI_processed;
         pg_sys::SPI_finish();
         written

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 
 /// An argument of a plan. Every plan takes text, text arrays or integer arrays and casts them, so
 /// that one plan text serves every key type.
@@ -72,6 +72,21 @@ pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
             }
             plan
         });
+        execute(plan, &mut values, &nulls);
+        let rows = copy_rows();
+        pg_sys::SPI_finish();
+        rows
+    }
+}
+
+/// Runs a writing plan on what is committed now. Where the transaction keeps one snapshot, a row to
+/// be written that this one does not show is a serialization failure.
+///
+/// # Safety
+/// Inside an SPI connection; `values` and `nulls` (one character each) are what the plan takes.
+pub(super) unsafe fn execute(plan: pg_sys::SPIPlanPtr, values: &mut [pg_sys::Datum], nulls: &CStr) {
+    // SAFETY: as above.
+    unsafe {
         let (test, crosscheck) = if xact::keeps_one_snapshot() {
             pg_sys::CommandCounterIncrement();
             (pg_sys::GetLatestSnapshot(), pg_sys::GetTransactionSnapshot())
@@ -91,9 +106,6 @@ pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
         if code < 0 {
             error!("SPI_execute_snapshot answered {code}");
         }
-        let rows = copy_rows();
-        pg_sys::SPI_finish();
-        rows
     }
 }
 
