@@ -26,7 +26,8 @@ extension_sql_file!("../sql/engine/token.sql", name = "token", requires = ["tena
 extension_sql_file!("../sql/engine/load.sql", name = "load", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/search.sql", name = "search", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/tree.sql", name = "tree", requires = ["tenant"]);
-extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["tree"]);
+extension_sql_file!("../sql/engine/links.sql", name = "links", requires = ["tree"]);
+extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["links"]);
 extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["rollup"]);
 extension_sql_file!("../sql/engine/jobs.sql", name = "jobs", requires = ["crm"]);
 

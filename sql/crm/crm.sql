@@ -66,7 +66,7 @@ CREATE INDEX account_owner_idx ON @schema@.account (org_id, owner_user_id);
 COMMENT ON TABLE @schema@.account IS 'Customers, as a tree. A re-org is UPDATE … SET parent_account_id; the paths follow.';
 COMMENT ON COLUMN @schema@.account.org_id IS 'The org (tenant) the row belongs to; filled with the bound org.';
 COMMENT ON COLUMN @schema@.account.parent_account_id IS 'The account above; null for an ultimate parent.';
-COMMENT ON COLUMN @schema@.account.ownership_pct IS 'How much of this account the parent account owns, in percent.';
+COMMENT ON COLUMN @schema@.account.ownership_pct IS 'How much of this account the parent account owns, in percent. With the second parents'' shares at most 100.';
 COMMENT ON COLUMN @schema@.account.owner_user_id IS 'The user responsible for the account.';
 COMMENT ON COLUMN @schema@.account.custom IS 'Fields of your own.';
 COMMENT ON COLUMN @schema@.account.materialized_path IS 'Kept by crm_tree: /root/…/this account/';
@@ -96,6 +96,8 @@ SELECT crm_tree.protect('@schema@.account');
 SELECT crm_tree.protect('@schema@.account_link');
 SELECT crm_tree.attach_tree('@schema@.role', id => 'role_id', parent => 'parent_role_id');
 SELECT crm_tree.attach_tree('@schema@.account', id => 'account_id', parent => 'parent_account_id', history => true);
+SELECT crm_tree.attach_links('@schema@.account_link', '@schema@.account', parent => 'parent_account_id', child => 'child_account_id',
+    pct => 'ownership_pct', tree_pct => 'ownership_pct');
 
 -- updated_at. touch_updated_at() knows itself when the engine is rewriting paths; the WHEN only saves
 -- the call for each row of a subtree that moves. The name sorts behind the engine's triggers, which

@@ -9,6 +9,7 @@ pub mod caller;
 pub mod cursor;
 pub mod entry;
 pub mod load;
+pub mod link_triggers;
 pub mod lock;
 pub mod relation;
 pub mod role;

@@ -132,7 +132,7 @@ fn attach_tree(
     }
 }
 
-fn refuse_partition(table: &Table) {
+pub(super) fn refuse_partition(table: &Table) {
     let root = crate::pg::relation::partition_root(table.oid);
     if root != table.oid {
         let root = Table::get(root);
@@ -435,6 +435,7 @@ fn drop_triggers(table: &Table) {
 fn detach_tree(table: pg_sys::Oid) {
     let tree = Tree::get(table);
     tree.table.expect_owner();
+    super::links::detach_from_tree(&tree.table);
     drop_triggers(&tree.table);
     role::as_extension_owner(|| {
         Spi::run_with_args(

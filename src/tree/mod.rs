@@ -8,6 +8,8 @@ pub mod history;
 pub mod history_read;
 pub mod history_table;
 pub mod load;
+pub mod judge;
+pub mod links;
 pub mod locks;
 pub mod maintain;
 mod merge;
@@ -22,4 +24,5 @@ pub fn init() {
     locks::init();
     maintain::init();
     history::init();
+    judge::init();
 }

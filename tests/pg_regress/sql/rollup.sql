@@ -47,10 +47,9 @@ INSERT INTO reg_rollup.account_link (parent_account_id, child_account_id, owners
     ('00000000-0000-0000-0000-0000000000a5', '00000000-0000-0000-0000-0000000000a3', 40);
 SELECT a.name, r.* FROM reg_rollup.account a, reg_rollup.arr_rollup(a.account_id) r ORDER BY a.materialized_path;
 SELECT a.name, r.* FROM reg_rollup.account a, reg_rollup.arr_rollup(a.account_id, mode => 'primary') r ORDER BY a.materialized_path;
--- even round and round (cycles through links are not refused yet)
+-- but never round and round
 INSERT INTO reg_rollup.account_link (parent_account_id, child_account_id, ownership_pct) VALUES
     ('00000000-0000-0000-0000-0000000000a3', '00000000-0000-0000-0000-0000000000a5', 10);
-SELECT accounts, total_usd, duplicates_suppressed FROM reg_rollup.arr_rollup('00000000-0000-0000-0000-0000000000a5');
 
 -- refusals, and nothing for an account that is not there
 SELECT * FROM reg_rollup.arr_rollup('00000000-0000-0000-0000-0000000000a1', mode => 'weighted');

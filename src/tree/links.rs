@@ -1,0 +1,521 @@
+//! Second parents: making a table a tree's further edges, and letting it go.
+
+use super::attach::{Tree, has_index, refuse_partition};
+use crate::catalog::{self, Table, ddl, ident, literal, rows};
+use crate::error::Refusal;
+use crate::pg::spi::{self as plans, Arg};
+use crate::pg::{relation, role, trigger};
+use pgrx::prelude::*;
+
+/// A tree with second parents, as the registry has it.
+pub struct Links {
+    pub links: pg_sys::Oid,
+    pub tree: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    /// Columns of the links.
+    pub org: String,
+    pub parent: String,
+    pub child: String,
+    pub pct: Option<String>,
+    /// Columns of the tree.
+    pub tree_org: String,
+    pub tree_id: String,
+    pub tree_parent: String,
+    pub tree_pct: Option<String>,
+}
+
+impl Links {
+    /// The tree with second parents that this relation is a side of, or a partition of a side.
+    pub fn of(relation: pg_sys::Oid) -> Option<Links> {
+        let root = relation::partition_root(relation).to_u32().to_string();
+        let columns = "l.relation::pg_catalog.oid::text, l.tree::pg_catalog.oid::text, l.org_column, l.parent_column,
+                       l.child_column, l.pct_column, l.tree_pct_column, t.org_column::text, t.id_column::text, t.parent_column::text";
+        let join = "crm_tree.tree_links l JOIN crm_tree.tree t
+                       ON t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) l.tree::pg_catalog.oid";
+        let [links, tree, org, parent, child, pct, tree_pct, tree_org, tree_id, tree_parent] =
+            role::as_extension_owner(|| {
+                plans::run::<10>(
+                    &format!(
+                        "SELECT {columns} FROM {join} WHERE l.relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+                         UNION ALL
+                         SELECT {columns} FROM {join} WHERE l.tree::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid"
+                    ),
+                    vec![Arg::Text(&root)],
+                )
+            })
+            .into_iter()
+            .next()?;
+        let oid = |text: Option<String>| text?.parse::<u32>().ok().map(pg_sys::Oid::from);
+        let tree = oid(tree)?;
+        Some(Links {
+            links: oid(links)?,
+            tree,
+            owner: relation::facts(tree).owner,
+            org: org?,
+            parent: parent?,
+            child: child?,
+            pct,
+            tree_org: tree_org?,
+            tree_id: tree_id?,
+            tree_parent: tree_parent?,
+            tree_pct,
+        })
+    }
+
+    pub fn sql(&self) -> LinkSql {
+        let table = |oid| {
+            let facts = relation::facts(oid);
+            format!("{}.{}", ident(&facts.schema), ident(&facts.name))
+        };
+        let type_of = |column: &str| {
+            trigger::column_number(self.tree, column)
+                .map(|number| relation::column_type(self.tree, number))
+                .unwrap_or_else(|| refuse_lost_column(column))
+        };
+        LinkSql {
+            links: table(self.links),
+            tree: table(self.tree),
+            org: ident(&self.org),
+            parent: ident(&self.parent),
+            child: ident(&self.child),
+            pct: self.pct.as_deref().map(ident),
+            tree_org: ident(&self.tree_org),
+            tree_id: ident(&self.tree_id),
+            tree_parent: ident(&self.tree_parent),
+            tree_pct: self.tree_pct.as_deref().map(ident),
+            org_type: type_of(&self.tree_org),
+            id_type: type_of(&self.tree_id),
+        }
+    }
+}
+
+pub fn refuse_lost_column(column: &str) -> ! {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+        format!("a tree with second parents has no column \"{column}\" any more"),
+    )
+    .hint("After renaming a column run crm_tree.attach_tree() and crm_tree.attach_links() again with the new name.")
+    .raise()
+}
+
+/// Statements over both kinds of edge. `$1` is the org, `$2` a node. Operators are named in full:
+/// they run as the tables' owner, under whatever search path the writer has set.
+pub struct LinkSql {
+    pub links: String,
+    pub tree: String,
+    pub org: String,
+    pub parent: String,
+    pub child: String,
+    pub pct: Option<String>,
+    pub tree_org: String,
+    pub tree_id: String,
+    pub tree_parent: String,
+    pub tree_pct: Option<String>,
+    pub org_type: String,
+    pub id_type: String,
+}
+
+impl LinkSql {
+    pub fn any(&self) -> String {
+        format!(
+            "SELECT ''::text FROM {} l WHERE l.{} OPERATOR(pg_catalog.=) $1::{} LIMIT 1",
+            self.links, self.org, self.org_type
+        )
+    }
+
+    /// The parents of the node `of`, in every way.
+    fn parents(&self, of: &str) -> String {
+        format!(
+            "SELECT t.{tree_parent} FROM {tree} t
+              WHERE t.{tree_org} OPERATOR(pg_catalog.=) $1::{org_type} AND t.{tree_id} OPERATOR(pg_catalog.=) {of}
+                AND t.{tree_parent} IS NOT NULL
+             UNION ALL
+             SELECT l.{parent} FROM {links} l
+              WHERE l.{org} OPERATOR(pg_catalog.=) $1::{org_type} AND l.{child} OPERATOR(pg_catalog.=) {of}",
+            tree_parent = self.tree_parent,
+            tree = self.tree,
+            tree_org = self.tree_org,
+            tree_id = self.tree_id,
+            org_type = self.org_type,
+            parent = self.parent,
+            links = self.links,
+            org = self.org,
+            child = self.child,
+        )
+    }
+
+    /// The node and all above it, each once; `start` tells the node itself from finding it again.
+    fn above(&self) -> String {
+        format!(
+            "WITH RECURSIVE up(id, start) AS (
+                 SELECT $2::{id_type}, true
+                 UNION
+                 SELECT e.id, false FROM up CROSS JOIN LATERAL ({parents}) e(id))",
+            id_type = self.id_type,
+            parents = self.parents("up.id"),
+        )
+    }
+
+    /// Is the node its own ancestor?
+    pub fn turns(&self) -> String {
+        format!(
+            "{} SELECT ''::text FROM up WHERE NOT up.start AND up.id OPERATOR(pg_catalog.=) $2::{} LIMIT 1",
+            self.above(),
+            self.id_type
+        )
+    }
+
+    /// The edges above the node: child, parent.
+    pub fn edges_above(&self) -> String {
+        format!(
+            "{} SELECT DISTINCT up.id::text, e.id::text FROM up CROSS JOIN LATERAL ({}) e(id)",
+            self.above(),
+            self.parents("up.id")
+        )
+    }
+
+    /// What is owned of the node, in percent, where that is too much or makes no sense. None where
+    /// no column says.
+    pub fn overowned(&self) -> Option<String> {
+        let of_tree = self.tree_pct.as_ref().map(|pct| {
+            format!(
+                "SELECT t.{pct}::pg_catalog.numeric FROM {tree} t
+                  WHERE t.{tree_org} OPERATOR(pg_catalog.=) $1::{org_type} AND t.{tree_id} OPERATOR(pg_catalog.=) $2::{id_type}
+                    AND t.{tree_parent} IS NOT NULL",
+                tree = self.tree,
+                tree_org = self.tree_org,
+                tree_id = self.tree_id,
+                tree_parent = self.tree_parent,
+                org_type = self.org_type,
+                id_type = self.id_type,
+            )
+        });
+        let of_links = self.pct.as_ref().map(|pct| {
+            format!(
+                "SELECT l.{pct}::pg_catalog.numeric FROM {links} l
+                  WHERE l.{org} OPERATOR(pg_catalog.=) $1::{org_type} AND l.{child} OPERATOR(pg_catalog.=) $2::{id_type}",
+                links = self.links,
+                org = self.org,
+                child = self.child,
+                org_type = self.org_type,
+                id_type = self.id_type,
+            )
+        });
+        let shares: Vec<String> = of_tree.into_iter().chain(of_links).collect();
+        (!shares.is_empty()).then(|| {
+            format!(
+                "SELECT pg_catalog.sum(s.pct)::text, pg_catalog.min(s.pct)::text FROM ({}) s(pct)
+                 HAVING pg_catalog.sum(s.pct) OPERATOR(pg_catalog.>) 100 OR pg_catalog.min(s.pct) OPERATOR(pg_catalog.<) 0",
+                shares.join(" UNION ALL ")
+            )
+        })
+    }
+}
+
+const ON_LINKS: [&str; 4] = [
+    "crm_tree_lock_links_insert",
+    "crm_tree_lock_links_update",
+    "A_crm_tree_links_insert",
+    "A_crm_tree_links_update",
+];
+/// Behind `A_crm_tree_settle_…` by name: a cycle in the tree alone is refused there.
+const ON_TREE: [&str; 3] = ["crm_tree_lock_ownership", "B_crm_tree_links_insert", "B_crm_tree_links_update"];
+
+#[pg_extern(sql = false)]
+fn attach_links(
+    links: pg_sys::Oid,
+    tree: pg_sys::Oid,
+    parent: &str,
+    child: &str,
+    org: &str,
+    pct: Option<&str>,
+    tree_pct: Option<&str>,
+) {
+    let links = Table::get(links);
+    let tree = Tree::get(tree);
+    links.expect_owner();
+    tree.table.expect_owner();
+    refuse_partition(&links);
+    if links.owner != tree.table.owner || links.oid == tree.table.oid {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("{} and {} are not two tables of one owner", links.shown(), tree.table.shown()),
+        )
+        .hint("Edges are checked with the rights of one role: ALTER TABLE … OWNER TO … first.")
+        .raise()
+    }
+    expect_columns(&links, &tree, [org, parent, child], [(&links, pct), (&tree.table, tree_pct)]);
+    refuse_other_links(&links, &tree);
+    drop_triggers(&links, &ON_LINKS);
+    drop_triggers(&tree.table, &ON_TREE);
+    add_keys(&links, &tree, org, parent, child);
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "INSERT INTO crm_tree.tree_links AS l (relation, tree, org_column, parent_column, child_column, pct_column, tree_pct_column)
+             VALUES ($1::pg_catalog.regclass, $2::pg_catalog.regclass, $3, $4, $5, $6, $7)
+             ON CONFLICT (relation) DO UPDATE SET tree = excluded.tree, org_column = excluded.org_column,
+                 parent_column = excluded.parent_column, child_column = excluded.child_column,
+                 pct_column = excluded.pct_column, tree_pct_column = excluded.tree_pct_column",
+            &[
+                links.oid.into(),
+                tree.table.oid.into(),
+                org.into(),
+                parent.into(),
+                child.into(),
+                pct.into(),
+                tree_pct.into(),
+            ],
+        )
+    })
+    .expect("the registry takes every table of links");
+    let attached = Links::of(links.oid).expect("just registered");
+    refuse_existing(&links, &attached.sql());
+    create_triggers(&links, &tree, [org, parent, child], pct, tree_pct);
+}
+
+fn expect_columns(links: &Table, tree: &Tree, key: [&str; 3], shares: [(&Table, Option<&str>); 2]) {
+    let types = [&tree.sql.org_type, &tree.sql.id_type, &tree.sql.id_type];
+    for (name, type_name) in key.into_iter().zip(types) {
+        let column = links.expect_column(name);
+        if column.type_name != *type_name {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!(
+                    "column \"{name}\" of {} is {} where the tree has {type_name}",
+                    links.shown(),
+                    column.type_name
+                ),
+            )
+            .hint("Give both the same type.")
+            .raise()
+        }
+        if !column.not_null {
+            ddl(&format!("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL", links.sql(), ident(name)));
+        }
+    }
+    for (table, share) in shares {
+        let Some(name) = share else { continue };
+        let column = table.expect_column(name);
+        let numbers = ["numeric", "smallint", "integer", "bigint", "real", "double precision"];
+        if !numbers.contains(&column.type_name.as_str()) {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("column \"{name}\" of {} is {}, which is no number", table.shown(), column.type_name),
+            )
+            .hint("A percentage is numeric, for example numeric(7,4).")
+            .raise()
+        }
+    }
+}
+
+fn refuse_other_links(links: &Table, tree: &Tree) {
+    let others = rows(
+        "SELECT relation::text FROM crm_tree._tree_links()
+          WHERE (tree = $2 AND relation <> $1) OR (relation = $1 AND tree <> $2)",
+        &[links.oid.into(), tree.table.oid.into()],
+        |row| catalog::text(row, 1),
+    );
+    if let Some(other) = others.first() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("{} has its second parents in {other}, or that table is another tree's", tree.table.shown()),
+        )
+        .hint(format!("SELECT crm_tree.detach_links({}); first.", literal(other)))
+        .raise()
+    }
+}
+
+/// The key, the index upwards, and both foreign keys. Deferrable ones do not do: a link could stand
+/// before its node, and the insert of a node looks for no links.
+fn add_keys(links: &Table, tree: &Tree, org: &str, parent: &str, child: &str) {
+    let (sql, t) = (links.sql(), &tree.sql);
+    if !has_index(links, &[org, parent, child], true) {
+        ddl(&format!("ALTER TABLE {sql} ADD UNIQUE ({}, {}, {})", ident(org), ident(parent), ident(child)));
+    }
+    for end in [parent, child] {
+        if !has_index(links, &[org, end], false) {
+            ddl(&format!("CREATE INDEX ON {sql} ({}, {})", ident(org), ident(end)));
+        }
+        let existing = rows(
+            "SELECT 1 FROM pg_catalog.pg_constraint k
+              WHERE k.conrelid = $1 AND k.confrelid = $2 AND k.contype = 'f' AND NOT k.condeferrable AND k.convalidated
+                AND (SELECT array_agg(a.attname::text ORDER BY u.n)
+                       FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
+                       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $3",
+            &[links.oid.into(), tree.table.oid.into(), vec![org.to_owned(), end.to_owned()].into()],
+            |_| (),
+        );
+        if existing.is_empty() {
+            // Past row security: otherwise only the bound org's rows are validated.
+            role::past_row_security_of(links.owner, || {
+                ddl(&format!(
+                    "ALTER TABLE {sql} ADD FOREIGN KEY ({}, {}) REFERENCES {} ({}, {}) ON DELETE CASCADE",
+                    ident(org),
+                    ident(end),
+                    t.table,
+                    t.org,
+                    t.id
+                ));
+            });
+        }
+    }
+}
+
+/// Judges the links that are there already, by the set.
+fn refuse_existing(links: &Table, s: &LinkSql) {
+    let turning = format!(
+        "WITH RECURSIVE up(org, start, at) AS (
+             SELECT {org}, {child}, {parent} FROM {links}
+             UNION
+             SELECT up.org, up.start, e.id FROM up CROSS JOIN LATERAL (
+                 SELECT t.{tree_parent} FROM {tree} t WHERE t.{tree_org} = up.org AND t.{tree_id} = up.at AND t.{tree_parent} IS NOT NULL
+                 UNION ALL
+                 SELECT l.{parent} FROM {links} l WHERE l.{org} = up.org AND l.{child} = up.at) e(id)
+              WHERE up.at <> up.start)
+         SELECT 'is its own ancestor', org::text, start::text FROM up WHERE at = start LIMIT 1",
+        org = s.org,
+        child = s.child,
+        parent = s.parent,
+        links = s.links,
+        tree = s.tree,
+        tree_org = s.tree_org,
+        tree_id = s.tree_id,
+        tree_parent = s.tree_parent,
+    );
+    let of_tree = s.tree_pct.as_ref().map(|pct| {
+        format!(
+            "SELECT t.{}, t.{}, t.{pct}::numeric FROM {} t WHERE t.{} IS NOT NULL",
+            s.tree_org, s.tree_id, s.tree, s.tree_parent
+        )
+    });
+    let of_links = s
+        .pct
+        .as_ref()
+        .map(|pct| format!("SELECT l.{}, l.{}, l.{pct}::numeric FROM {} l", s.org, s.child, s.links));
+    let shares: Vec<String> = of_tree.into_iter().chain(of_links).collect();
+    let overowned = (!shares.is_empty()).then(|| {
+        format!(
+            "SELECT 'is owned beyond 100 percent, or below 0', s.org::text, s.id::text FROM ({}) s(org, id, pct)
+              GROUP BY s.org, s.id HAVING sum(s.pct) > 100 OR min(s.pct) < 0 LIMIT 1",
+            shares.join(" UNION ALL ")
+        )
+    });
+    let bad = role::past_row_security_of(links.owner, || {
+        [Some(turning), overowned].into_iter().flatten().find_map(|sql| {
+            rows(&sql, &[], |row| (catalog::text(row, 1), catalog::text(row, 2), catalog::text(row, 3))).pop()
+        })
+    });
+    if let Some((what, org, id)) = bad {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+            format!("{} cannot be second parents: node {id:?} of org {org:?} {what}", links.shown()),
+        )
+        .hint("Mend the links first; nothing was changed.")
+        .table(&links.schema, &links.name)
+        .raise()
+    }
+}
+
+fn create_triggers(links: &Table, tree: &Tree, key: [&str; 3], pct: Option<&str>, tree_pct: Option<&str>) {
+    let written: Vec<String> = key.into_iter().chain(pct).map(ident).collect();
+    let create = |name: &str, table: &Table, when: &str, each: &str, function: &str| {
+        ddl(&format!(
+            "CREATE TRIGGER {} {when} ON {} FOR EACH {each} EXECUTE FUNCTION crm_tree.{function}()",
+            ident(name),
+            table.sql()
+        ));
+    };
+    let [lock_insert, lock_update, settle_insert, settle_update] = ON_LINKS;
+    create(lock_insert, links, "BEFORE INSERT", "STATEMENT", "_links_lock");
+    create(
+        lock_update,
+        links,
+        &format!("BEFORE UPDATE OF {}", written.join(", ")),
+        "STATEMENT",
+        "_links_lock",
+    );
+    let distinct = |name: &String| format!("OLD.{name} IS DISTINCT FROM NEW.{name}");
+    let changed = |names: &[String]| names.iter().map(distinct).collect::<Vec<_>>().join(" OR ");
+    create(settle_insert, links, "AFTER INSERT", "ROW", "_links_settle");
+    create(
+        settle_update,
+        links,
+        "AFTER UPDATE",
+        &format!("ROW WHEN ({})", changed(&written)),
+        "_links_settle",
+    );
+    let [lock_ownership, tree_insert, tree_update] = ON_TREE;
+    let parent = tree.sql.parent.clone();
+    if let Some(share) = tree_pct.map(ident) {
+        create(
+            lock_ownership,
+            &tree.table,
+            &format!("BEFORE UPDATE OF {share}"),
+            "STATEMENT",
+            "_links_lock",
+        );
+        create(
+            tree_insert,
+            &tree.table,
+            "AFTER INSERT",
+            &format!("ROW WHEN (NEW.{parent} IS NOT NULL AND (NEW.{share} > 100 OR NEW.{share} < 0))"),
+            "_links_settle",
+        );
+    }
+    let moved: Vec<String> = std::iter::once(parent).chain(tree_pct.map(ident)).collect();
+    create(
+        tree_update,
+        &tree.table,
+        "AFTER UPDATE",
+        &format!("ROW WHEN ({})", changed(&moved)),
+        "_links_settle",
+    );
+}
+
+fn drop_triggers(table: &Table, names: &[&str]) {
+    for name in names {
+        let exists = rows(
+            "SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgname = $2::name",
+            &[table.oid.into(), (*name).into()],
+            |_| (),
+        );
+        if !exists.is_empty() {
+            ddl(&format!("DROP TRIGGER {} ON {}", ident(name), table.sql()));
+        }
+    }
+}
+
+#[pg_extern(sql = false)]
+fn detach_links(links: pg_sys::Oid) {
+    let links = Table::get(links);
+    links.expect_owner();
+    let Some(attached) = Links::of(links.oid).filter(|a| a.links == links.oid) else {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("{} holds no tree's second parents", links.shown()),
+        )
+        .raise()
+    };
+    detach(&links, attached.tree);
+}
+
+/// Lets a tree's second parents go with it.
+pub fn detach_from_tree(tree: &Table) {
+    if let Some(attached) = Links::of(tree.oid).filter(|a| a.tree == tree.oid) {
+        let links = Table::get(attached.links);
+        links.expect_owner();
+        detach(&links, tree.oid);
+    }
+}
+
+fn detach(links: &Table, tree: pg_sys::Oid) {
+    drop_triggers(links, &ON_LINKS);
+    drop_triggers(&Table::get(tree), &ON_TREE);
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "DELETE FROM crm_tree.tree_links WHERE relation OPERATOR(pg_catalog.=) $1",
+            &[links.oid.into()],
+        )
+    })
+    .expect("the registry lets every table of links go");
+}

@@ -1,0 +1,160 @@
+-- Second parents: cycles over both kinds of edge, ownership, what is taken as it is found
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS crm_tree;
+\set VERBOSITY default
+\set SHOW_CONTEXT never
+CREATE SCHEMA reg_links;
+SET search_path = reg_links;
+CREATE TABLE firm (org int NOT NULL, id int NOT NULL, parent int, pct numeric DEFAULT 100, PRIMARY KEY (org, id));
+CREATE TABLE stake (org int, owner_id int, owned_id int, pct numeric, UNIQUE (org, owned_id, owner_id));
+SELECT crm_tree.attach_tree('firm', 'id', 'parent', 'org');
+INSERT INTO firm (org, id, parent) VALUES (1, 1, NULL), (1, 2, 1), (1, 3, 2), (1, 4, NULL), (1, 5, 4), (2, 1, NULL), (2, 2, 1);
+UPDATE firm SET pct = 60 WHERE id IN (3, 5);
+
+-- what cannot be attached: links that are cyclic, own too much or hang in the air; and nothing is left behind
+INSERT INTO stake VALUES (1, 3, 1, 10);
+SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct');
+UPDATE stake SET owner_id = 4, owned_id = 3, pct = 41;
+SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct');
+UPDATE stake SET owner_id = 99, pct = 40;
+SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct');
+DELETE FROM stake;
+SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'nobody', 'org');
+SELECT crm_tree.attach_links('stake', 'stake', 'owner_id', 'owned_id', 'org');
+SELECT count(*) AS registered FROM crm_tree._tree_links() WHERE relation = 'stake'::regclass;
+SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct');
+SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct'); -- again: nothing new
+SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'stake'::regclass ORDER BY conname;
+SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgfoid IN ('crm_tree._links_lock'::regproc, 'crm_tree._links_settle'::regproc) ORDER BY 1, 2;
+
+-- a link that closes a circle with tree edges, with links, by an update
+INSERT INTO stake VALUES (1, 3, 1, 0);
+INSERT INTO stake VALUES (1, 2, 4, 10), (1, 5, 1, 10);
+INSERT INTO stake VALUES (1, 4, 3, 10);
+UPDATE stake SET owned_id = 4, owner_id = 5;
+INSERT INTO stake VALUES (1, 1, 1, 0);
+-- a move that closes one through a link; the same in an org without links is fine
+UPDATE firm SET parent = 3 WHERE org = 1 AND id = 4;
+INSERT INTO firm VALUES (2, 3, NULL);
+UPDATE firm SET parent = 3 WHERE org = 2 AND id = 1;
+-- a tree edge and a link in one statement
+WITH f AS (INSERT INTO firm VALUES (1, 6, 5)) INSERT INTO stake VALUES (1, 6, 4, 0);
+WITH f AS (INSERT INTO firm VALUES (1, 6, 5)) INSERT INTO stake VALUES (1, 6, 3, 10);
+-- judged on the state at the end: both edges turned at once
+BEGIN;
+INSERT INTO stake VALUES (1, 1, 4, 0);
+UPDATE stake SET owner_id = owned_id, owned_id = owner_id WHERE (owner_id, owned_id) IN ((1, 4), (4, 3), (6, 3));
+ROLLBACK;
+BEGIN;
+DELETE FROM stake;
+INSERT INTO stake VALUES (1, 2, 5, 0);
+UPDATE stake SET owner_id = 5, owned_id = 2;
+ROLLBACK;
+
+-- ownership: 60 of firm 3 is the tree edge's, 10 and 10 are its second parents'
+SELECT owner_id, owned_id, pct FROM stake ORDER BY 1, 2;
+UPDATE stake SET pct = 31 WHERE owner_id = 4 AND owned_id = 3;
+UPDATE firm SET pct = 81 WHERE org = 1 AND id = 3;
+UPDATE firm SET pct = 80 WHERE org = 1 AND id = 3;
+INSERT INTO stake VALUES (1, 1, 3, 0.0001);
+UPDATE stake SET pct = pct + CASE owner_id WHEN 4 THEN 5 ELSE -5 END WHERE owned_id = 3; -- the sum stays
+INSERT INTO stake VALUES (1, 1, 5, -1);
+INSERT INTO stake VALUES (1, 1, 5, 'NaN');
+INSERT INTO firm VALUES (2, 9, 1, 101);
+UPDATE firm SET pct = 100.5 WHERE org = 2 AND id = 2;
+-- a root is owned by nobody: its percentage counts once it has a parent
+UPDATE firm SET pct = 100 WHERE org = 1 AND id = 4;
+INSERT INTO stake VALUES (1, 1, 4, 50);
+UPDATE firm SET parent = 1 WHERE org = 1 AND id = 4;
+UPDATE firm SET parent = 1, pct = 50 WHERE org = 1 AND id = 4;
+-- what an error carries
+DO $$
+DECLARE
+    s text; t text; c text;
+BEGIN
+    INSERT INTO stake VALUES (1, 5, 1, 0);
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS s = SCHEMA_NAME, t = TABLE_NAME, c = CONSTRAINT_NAME;
+    RAISE WARNING '% % %', s, t, c;
+END $$;
+-- a savepoint that rolls back forgets what was known of the org
+BEGIN;
+UPDATE firm SET parent = NULL WHERE org = 2 AND id = 2;
+SAVEPOINT a;
+INSERT INTO stake VALUES (2, 2, 1, 0);
+UPDATE firm SET parent = 1 WHERE org = 2 AND id = 2;
+ROLLBACK TO a;
+UPDATE firm SET parent = 1 WHERE org = 2 AND id = 2;
+ROLLBACK;
+-- deleting a node takes its links along
+DELETE FROM firm WHERE org = 1 AND id = 6;
+SELECT owner_id, owned_id, pct FROM stake ORDER BY 1, 2;
+-- one table of links a tree
+CREATE TABLE other_stake (LIKE stake INCLUDING ALL);
+SELECT crm_tree.attach_links('other_stake', 'firm', 'owner_id', 'owned_id', 'org');
+SELECT crm_tree.detach_links('other_stake');
+
+-- random edges against an independent check: an edge is taken exactly where it closes no circle
+CREATE TABLE node (org int NOT NULL, id int NOT NULL, parent int, PRIMARY KEY (org, id)) PARTITION BY HASH (id);
+CREATE TABLE node0 PARTITION OF node FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE node1 PARTITION OF node FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TABLE edge (org int, up int, down int) PARTITION BY HASH (down);
+CREATE TABLE edge0 PARTITION OF edge FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE edge1 PARTITION OF edge FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+SELECT crm_tree.attach_tree('node', 'id', 'parent', 'org');
+SELECT crm_tree.attach_links('edge', 'node', 'up', 'down', 'org');
+INSERT INTO node SELECT 1, i FROM generate_series(1, 14) i;
+CREATE FUNCTION closes_a_circle() RETURNS boolean LANGUAGE sql AS $$
+    WITH RECURSIVE up(start, at) AS (
+        SELECT id, parent FROM node WHERE parent IS NOT NULL UNION SELECT down, up FROM edge
+        UNION
+        SELECT u.start, e.p FROM up u JOIN (SELECT id, parent FROM node WHERE parent IS NOT NULL UNION ALL SELECT down, up FROM edge) e(c, p) ON e.c = u.at)
+    SELECT EXISTS (SELECT FROM up WHERE start = at) $$;
+SELECT setseed(0.25);
+DO $$
+DECLARE
+    a int; b int; c int; what int; refused boolean; turns boolean; taken int := 0; turned int := 0;
+BEGIN
+    FOR i IN 1..600 LOOP
+        a := 1 + floor(random() * 14); b := 1 + floor(random() * 14); c := 1 + floor(random() * 14); what := floor(random() * 4);
+        refused := false;
+        BEGIN
+            CASE what
+                WHEN 0 THEN INSERT INTO edge VALUES (1, a, b), (1, b, c) ON CONFLICT DO NOTHING;
+                WHEN 1 THEN UPDATE node SET parent = CASE id WHEN a THEN b ELSE c END WHERE id IN (a, b);
+                WHEN 2 THEN UPDATE edge SET up = b WHERE up = a AND NOT EXISTS (SELECT FROM edge e WHERE e.up = b AND e.down = edge.down);
+                ELSE DELETE FROM edge WHERE down = a OR up = a;
+            END CASE;
+        EXCEPTION WHEN check_violation THEN
+            refused := true;
+        END;
+        IF refused THEN
+            turned := turned + 1;
+            -- the same with the triggers off must turn in a circle
+            BEGIN
+                SET LOCAL session_replication_role = replica;
+                CASE what
+                    WHEN 0 THEN INSERT INTO edge VALUES (1, a, b), (1, b, c) ON CONFLICT DO NOTHING;
+                    WHEN 1 THEN UPDATE node SET parent = CASE id WHEN a THEN b ELSE c END WHERE id IN (a, b);
+                    ELSE UPDATE edge SET up = b WHERE up = a AND NOT EXISTS (SELECT FROM edge e WHERE e.up = b AND e.down = edge.down);
+                END CASE;
+                turns := closes_a_circle();
+                RAISE EXCEPTION USING ERRCODE = 'RB000', MESSAGE = turns;
+            EXCEPTION WHEN SQLSTATE 'RB000' THEN NULL;
+            END;
+            IF NOT turns THEN RAISE EXCEPTION 'step % refused without need: % % % %', i, what, a, b, c; END IF;
+        ELSE
+            taken := taken + 1;
+            IF closes_a_circle() THEN RAISE EXCEPTION 'step % closed a circle: % % % %', i, what, a, b, c; END IF;
+        END IF;
+    END LOOP;
+    IF taken < 50 OR turned < 50 THEN RAISE EXCEPTION 'only % taken, % refused', taken, turned; END IF;
+END $$;
+SELECT * FROM crm_tree.check_tree('node');
+
+-- detached: only an edge's own table says what it may be; and with its tree
+SELECT crm_tree.detach_links('stake');
+INSERT INTO stake VALUES (1, 5, 1, 0);
+SELECT crm_tree.detach_tree('node');
+SELECT count(*) AS left_over FROM pg_trigger WHERE tgrelid IN ('node'::regclass, 'edge'::regclass, 'stake'::regclass, 'firm'::regclass) AND tgname ~ 'crm_tree.*(links|ownership)';
+SELECT count(*) AS registered FROM crm_tree._tree_links() WHERE relation IN ('stake'::regclass, 'edge'::regclass);
