@@ -87,10 +87,10 @@ BEGIN
         @schema@.fct_account_arr_snapshot TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT ON @schema@.fct_stage_change TO %I', role);
     EXECUTE format('GRANT SELECT ON @schema@.arr_snapshot_status, @schema@.bridge_account_user_access,
-        @schema@.account_history, @schema@.current_stage, @schema@._access_sources TO %I', role);
+        @schema@.account_history, @schema@.current_stage, @schema@.account_with_root, @schema@._access_sources TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION
-        @schema@.arr_rollup(uuid, date, text), @schema@.arr_rollup_tree(uuid, date), @schema@.org_total(date),
-        @schema@.arr_rollup_as_of(uuid, date, timestamptz),
+        @schema@.arr_rollup(uuid, date, text), @schema@.arr_rollup_tree(uuid, date, text), @schema@.org_total(date),
+        @schema@.arr_rollup_as_of(uuid, date, timestamptz), @schema@._rollup_nodes(), @schema@._rollup_links(),
         @schema@.refresh_arr_snapshot_status(),
         @schema@.record_stage_changes(jsonb), @schema@._visits(timestamptz), @schema@.time_in_stage(uuid, timestamptz),
         @schema@._opportunities_below(uuid), @schema@.stage_durations(timestamptz, timestamptz, uuid),

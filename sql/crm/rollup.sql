@@ -110,9 +110,29 @@ CREATE TYPE @schema@.arr_rollup_row AS (
     accounts              bigint,
     duplicates_suppressed bigint,
     unallocated_usd       numeric,
-    as_of                 date
+    missing               bigint,
+    as_of                 date,
+    source                text
 );
 COMMENT ON TYPE @schema@.arr_rollup_row IS 'What arr_rollup returns.';
+
+-- What crm_tree._node_totals() reads. $3 is the day; it adds the bounds of the path.
+CREATE FUNCTION @schema@._rollup_nodes() RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN $q$SELECT a.account_id, a.parent_account_id, a.name, a.depth, a.ownership_pct, f.arr_usd
+  FROM @schema@.account a
+  LEFT JOIN @schema@.fct_account_arr_snapshot f
+         ON f.org_id = a.org_id AND f.snapshot_date = $3 AND f.account_id = a.account_id
+ WHERE a.org_id = crm_tree.current_org()$q$;
+COMMENT ON FUNCTION @schema@._rollup_nodes() IS 'The query of accounts and their figures for the rollups.';
+CREATE FUNCTION @schema@._rollup_links() RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN $q$SELECT l.parent_account_id, l.child_account_id, l.ownership_pct, p.materialized_path::text, c.materialized_path::text
+  FROM @schema@.account_link l
+  JOIN @schema@.account p ON p.org_id = l.org_id AND p.account_id = l.parent_account_id
+  JOIN @schema@.account c ON c.org_id = l.org_id AND c.account_id = l.child_account_id
+ WHERE l.org_id = crm_tree.current_org()$q$;
+COMMENT ON FUNCTION @schema@._rollup_links() IS 'The query of second parents for the rollups.';
 
 CREATE FUNCTION @schema@.arr_rollup(account_id uuid, as_of date DEFAULT NULL, mode text DEFAULT 'distinct')
     RETURNS SETOF @schema@.arr_rollup_row
@@ -128,16 +148,12 @@ DECLARE
     hi       text;
     day      date;
     linked   boolean;
+    stale    boolean;
 BEGIN
-    IF how IS NULL OR how NOT IN ('distinct', 'primary') THEN
-        IF how = 'weighted' THEN
-            RAISE EXCEPTION 'rollup mode "weighted" is not available yet'
-                USING ERRCODE = 'feature_not_supported',
-                      HINT = 'Use ''distinct'' or ''primary''.';
-        END IF;
+    IF how IS NULL OR how NOT IN ('distinct', 'weighted', 'primary') THEN
         RAISE EXCEPTION 'unknown rollup mode: %', coalesce(quote_literal(how), 'NULL')
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Use ''distinct'' or ''primary''.';
+                  HINT = 'Use ''distinct'', ''weighted'' or ''primary''.';
     END IF;
 
     -- Both bounds of the path range and the day have to be scalars before the sum is planned: a bound
@@ -147,68 +163,37 @@ BEGIN
              WHERE s.org_id = crm_tree.current_org()
                AND s.snapshot_date <= coalesce(wish, 'infinity')
              ORDER BY s.snapshot_date DESC LIMIT 1),
-           EXISTS (SELECT FROM @schema@.account_link l WHERE l.org_id = crm_tree.current_org())
-      INTO lo, day, linked
+           EXISTS (SELECT FROM @schema@.account_link l WHERE l.org_id = crm_tree.current_org()),
+           NOT crm_tree._paths_are_fresh('@schema@.account', crm_tree.current_org()::text)
+               OR EXISTS (SELECT FROM @schema@.account n WHERE n.org_id = crm_tree.current_org() AND n.materialized_path IS NULL)
+      INTO lo, day, linked, stale
       FROM @schema@.account a
      WHERE a.org_id = crm_tree.current_org() AND a.account_id = root;
     IF NOT FOUND THEN
         RETURN;
     END IF;
 
-    IF linked AND how = 'distinct' THEN
-        -- Second parents: the set of accounts that can be reached, each once (UNION), whatever the
-        -- number of ways. Goes by the edges; links are not part of a path.
+    IF stale OR how = 'weighted' OR linked AND how = 'distinct' THEN
         RETURN QUERY
-        WITH RECURSIVE reached (id) AS (
-            SELECT root
-            UNION
-            SELECT e.id
-              FROM reached r
-             CROSS JOIN LATERAL (
-                    SELECT c.account_id FROM @schema@.account c
-                     WHERE c.org_id = crm_tree.current_org() AND c.parent_account_id = r.id
-                    UNION ALL
-                    SELECT l.child_account_id FROM @schema@.account_link l
-                     WHERE l.org_id = crm_tree.current_org() AND l.parent_account_id = r.id) e (id)
-        ), counted AS (
-            SELECT r.id, coalesce(f.arr_usd, 0) AS arr, x.ways,
-                   CASE WHEN r.id = root OR x.pct >= 100 THEN 0 ELSE (100 - x.pct) * 0.01 END AS free
-              FROM reached r
-              JOIN @schema@.account a ON a.org_id = crm_tree.current_org() AND a.account_id = r.id
-              LEFT JOIN @schema@.fct_account_arr_snapshot f
-                     ON f.org_id = a.org_id AND f.snapshot_date = day AND f.account_id = a.account_id
-             CROSS JOIN LATERAL (
-                    SELECT count(*) FILTER (WHERE p.parent IN (SELECT i.id FROM reached i)), coalesce(sum(p.pct), 0)
-                      FROM (SELECT a.parent_account_id, a.ownership_pct WHERE a.parent_account_id IS NOT NULL
-                            UNION ALL
-                            SELECT l.parent_account_id, l.ownership_pct FROM @schema@.account_link l
-                             WHERE l.org_id = crm_tree.current_org() AND l.child_account_id = r.id) p (parent, pct)
-                   ) x (ways, pct)
-        )
-        SELECT coalesce(sum(c.arr) FILTER (WHERE c.id = root), 0),
-               coalesce(sum(c.arr), 0),
-               count(*),
-               coalesce(sum(c.ways) FILTER (WHERE c.id <> root), 0)::bigint - (count(*) - 1),
-               round(coalesce(sum(c.arr * c.free) FILTER (WHERE c.free > 0), 0), 2),
-               day
-          FROM counted c;
+        SELECT t.own, t.total, t.nodes, t.duplicates, t.unallocated, t.missing, t.day, t.source
+          FROM crm_tree._node_totals(@schema@._rollup_nodes(), CASE WHEN linked THEN @schema@._rollup_links() END,
+                   'a.materialized_path', lo, root::text, day, how, stale, true)
+               AS t (id uuid, parent uuid, label text, depth int, own numeric, total numeric, nodes bigint,
+                     duplicates bigint, unallocated numeric, missing bigint, day date, source text);
         RETURN;
     END IF;
 
-    IF lo IS NULL THEN
-        RAISE EXCEPTION 'account % has no path', root
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Repair the tree: SELECT * FROM crm_tree.repair_tree(''@schema@.account'').';
-    END IF;
     hi := crm_tree.subtree_end(lo);
     RETURN QUERY
     SELECT coalesce(sum(f.arr_usd) FILTER (WHERE a.account_id = root), 0),
            coalesce(sum(f.arr_usd), 0),
            count(*),
            0::bigint,
-           round(coalesce(sum(CASE WHEN a.ownership_pct < 100 AND a.account_id <> root
-                                   THEN f.arr_usd * (100 - a.ownership_pct) * 0.01 END), 0), 2),
-           day
+           trim_scale(coalesce(sum(CASE WHEN a.ownership_pct < 100 AND a.account_id <> root
+                                        THEN f.arr_usd * (100 - a.ownership_pct) * 0.01 END), 0)),
+           count(*) - count(f.arr_usd),
+           day,
+           'path'
       FROM @schema@.account a
       LEFT JOIN @schema@.fct_account_arr_snapshot f
              ON f.org_id = a.org_id AND f.snapshot_date = day AND f.account_id = a.account_id
@@ -217,67 +202,54 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @schema@.arr_rollup(uuid, date, text) IS
-'ARR of an account and everything below it, each account once. as_of: the latest snapshot on or before that day (null: the latest of all); the column as_of says which day it was. mode: distinct (second parents included) or primary (the tree alone). No row for an account that the bound org does not have.';
+'ARR of an account and everything below it. as_of: the latest snapshot on or before that day (null: the latest of all); the column as_of says which day it was. mode: distinct (second parents included, each account once), weighted (by ownership, over every way down) or primary (the tree alone). missing: accounts without a figure that day. source: path, or links where the stored paths are not up to date. No row for an account that the bound org does not have.';
 
 CREATE TYPE @schema@.arr_rollup_tree_row AS (
-    account_id        uuid,
-    parent_account_id uuid,
-    name              text,
-    depth             int,
-    own_usd           numeric,
-    total_usd         numeric,
-    descendants       bigint,
-    as_of             date
+    account_id            uuid,
+    parent_account_id     uuid,
+    name                  text,
+    depth                 int,
+    own_usd               numeric,
+    total_usd             numeric,
+    descendants           bigint,
+    duplicates_suppressed bigint,
+    unallocated_usd       numeric,
+    missing               bigint,
+    as_of                 date,
+    source                text
 );
 COMMENT ON TYPE @schema@.arr_rollup_tree_row IS 'What arr_rollup_tree returns, a row a node.';
 
-CREATE FUNCTION @schema@.arr_rollup_tree(account_id uuid DEFAULT NULL, as_of date DEFAULT NULL)
+-- Inlined into the query that calls it, so that the rows are stored once on their way.
+CREATE FUNCTION @schema@.arr_rollup_tree(account_id uuid DEFAULT NULL, as_of date DEFAULT NULL, mode text DEFAULT 'distinct')
     RETURNS SETOF @schema@.arr_rollup_tree_row
-    LANGUAGE plpgsql STABLE ROWS 10000
-    SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-    root ALIAS FOR $1;
-    wish ALIAS FOR $2;
-    lo   text := '/';
-    hi   text := '0';
-    day  date;
-BEGIN
-    SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
-     WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(wish, 'infinity')
-     ORDER BY s.snapshot_date DESC LIMIT 1;
-    IF root IS NOT NULL THEN
-        SELECT a.materialized_path, crm_tree.subtree_end(a.materialized_path) INTO lo, hi
-          FROM @schema@.account a
-         WHERE a.org_id = crm_tree.current_org() AND a.account_id = root;
-        IF NOT FOUND THEN
-            RETURN;
-        END IF;
-    END IF;
-    IF lo IS NULL OR root IS NULL AND EXISTS (
-            SELECT FROM @schema@.account a
-             WHERE a.org_id = crm_tree.current_org() AND a.materialized_path IS NULL) THEN
-        RAISE EXCEPTION 'the account tree has rows without a path'
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Repair the tree: SELECT * FROM crm_tree.repair_tree(''@schema@.account'').';
-    END IF;
-    -- Planned with the bounds and the day as constants: one month of the fact, one range of the index.
-    RETURN QUERY
-    SELECT t.id, t.parent, t.name, t.depth, t.own, t.total, t.descendants, day
-      FROM crm_tree._subtree_totals($q$
-               SELECT a.account_id, a.parent_account_id, a.name, a.depth, f.arr_usd
-                 FROM @schema@.account a
-                 LEFT JOIN @schema@.fct_account_arr_snapshot f
-                        ON f.org_id = a.org_id AND f.snapshot_date = $3 AND f.account_id = a.account_id
-                WHERE a.org_id = crm_tree.current_org()
-                  AND a.materialized_path >= $1 AND a.materialized_path < $2
-                ORDER BY a.materialized_path
-           $q$, lo, hi, day) t;
-END
-$$;
-COMMENT ON FUNCTION @schema@.arr_rollup_tree(uuid, date) IS
-'Own and rolled-up ARR of every account of a subtree (null: of the whole org), in tree order, in one pass over the account tree. Second parents are not followed: the totals are those of mode primary.';
+    LANGUAGE sql STABLE ROWS 10000
+BEGIN ATOMIC
+    SELECT t.id, t.parent, t.name, t.depth, t.own, t.total, t.nodes - 1, t.duplicates, t.unallocated, t.missing, t.day, t.source
+      FROM crm_tree._node_totals(
+               @schema@._rollup_nodes(), @schema@._rollup_links(), 'a.materialized_path',
+               (SELECT a.materialized_path::text FROM @schema@.account a
+                 WHERE a.org_id = crm_tree.current_org() AND a.account_id = arr_rollup_tree.account_id),
+               arr_rollup_tree.account_id::text,
+               (SELECT s.snapshot_date FROM @schema@.arr_snapshot_status s
+                 WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(arr_rollup_tree.as_of, 'infinity')
+                 ORDER BY s.snapshot_date DESC LIMIT 1),
+               arr_rollup_tree.mode,
+               NOT crm_tree._paths_are_fresh('@schema@.account', crm_tree.current_org()::text)
+                   OR EXISTS (SELECT FROM @schema@.account n
+                               WHERE n.org_id = crm_tree.current_org() AND n.materialized_path IS NULL),
+               false)
+           AS t (id uuid, parent uuid, name text, depth int, own numeric, total numeric, nodes bigint,
+                 duplicates bigint, unallocated numeric, missing bigint, day date, source text);
+END;
+COMMENT ON FUNCTION @schema@.arr_rollup_tree(uuid, date, text) IS
+'Own and rolled-up ARR of every account of a subtree (null: of the whole org), in tree order, each as arr_rollup says. Accounts below a second parent are in its total, not among its rows.';
+
+CREATE VIEW @schema@.account_with_root WITH (security_invoker = true) AS
+SELECT a.*, r.account_id AS root_account_id, r.name AS root_name
+  FROM @schema@.account a
+  LEFT JOIN @schema@.account r ON r.org_id = a.org_id AND r.account_id = crm_tree.path_root(a.materialized_path)::uuid;
+COMMENT ON VIEW @schema@.account_with_root IS 'Accounts with their ultimate parent in the tree, themselves where they are at the top; null while the path is unset.';
 
 CREATE FUNCTION @schema@.org_total(as_of date DEFAULT NULL) RETURNS numeric
     LANGUAGE plpgsql STABLE

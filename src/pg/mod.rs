@@ -13,10 +13,13 @@ pub mod link_triggers;
 pub mod lock;
 pub mod relation;
 pub mod role;
+mod rollup_functions;
+pub mod rows;
 pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod spi;
+pub mod stale;
 pub mod subxact;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;

@@ -1,90 +1,378 @@
-//! Rollups: the totals of every node of a tree in one pass.
+//! Rollups: the totals of every node of a tree, second parents included.
+//!
+//! What is read is the caller's business: he hands over queries, which run with his rights and
+//! behind his wall.
 
-mod totals;
+mod generic;
+mod graph;
+mod order;
 
 use crate::error::Refusal;
-use pgrx::datum::{AnyNumeric, Date, Uuid};
+use crate::pg::rows::{Arg, Found, Image, Number, Reader, Store, Value, reading};
+use crate::tree::path;
+use graph::{Amount, Figures, Link, Mode, Node};
+use pgrx::datum::Date;
+use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
+use std::collections::{BTreeMap, HashMap};
 
-struct Node {
-    id: Uuid,
-    parent: Option<Uuid>,
-    name: Option<String>,
-    depth: Option<i32>,
-    own: AnyNumeric,
+pub use generic::rollup;
+
+/// What to add up, and where.
+pub struct Request<'q> {
+    /// A query of (id, parent, label, depth integer, share numeric, own numeric), which ends in a
+    /// WHERE clause; `$3` is the day. A share is in percent.
+    pub nodes: &'q str,
+    /// A query of (parent, child, share numeric, parent's path text, child's path text).
+    pub links: Option<&'q str>,
+    /// How `nodes` names the path.
+    pub path: &'q str,
+    /// The node asked for, and its path; without one all of them.
+    pub top: Option<&'q str>,
+    pub top_path: Option<&'q str>,
+    pub day: Option<Date>,
+    pub mode: &'q str,
+    /// Paths are known not to say what the links do.
+    pub stale: bool,
+    /// The node asked for alone, without a row for each below it.
+    pub only_top: bool,
 }
 
-type Row = (
-    Option<Uuid>,
-    Option<Uuid>,
-    Option<String>,
-    Option<i32>,
-    Option<AnyNumeric>,
-    Option<AnyNumeric>,
-    Option<i64>,
-);
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn subtree_totals(
-    query: &str,
-    lo: Option<&str>,
-    hi: Option<&str>,
-    day: Option<Date>,
-) -> TableIterator<
-    'static,
-    (
-        name!(id, Option<Uuid>),
-        name!(parent, Option<Uuid>),
-        name!(name, Option<String>),
-        name!(depth, Option<i32>),
-        name!(own, Option<AnyNumeric>),
-        name!(total, Option<AnyNumeric>),
-        name!(descendants, Option<i64>),
-    ),
-> {
-    let nodes = read(query, lo, hi, day);
-    let edges = nodes.iter().map(|n| (n.id, n.parent));
-    let parents = totals::parents_in_path_order(edges).unwrap_or_else(|totals::Misplaced(at)| {
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("node {} does not stand behind its parent in path order", nodes[at].id),
-        )
-        .detail("The stored paths do not agree with the parent links.")
-        .hint("See what is wrong with SELECT * FROM crm_tree.check_tree('crm.account'), mend it with SELECT * FROM crm_tree.repair_tree('crm.account').")
-        .raise()
-    });
-    let own: Vec<AnyNumeric> = nodes.iter().map(|n| n.own.clone()).collect();
-    let sums = totals::totals(&parents, own, |sum, below| *sum += below.clone());
-    TableIterator::new(nodes.into_iter().zip(sums).map(|(node, sum)| -> Row {
-        (
-            Some(node.id),
-            node.parent,
-            node.name,
-            node.depth,
-            Some(node.own),
-            Some(sum.total),
-            Some(sum.descendants as i64),
-        )
-    }))
+impl Amount for Number<'_> {
+    fn plus(self, other: Self) -> Self {
+        Number::plus(self, other)
+    }
+    fn part(self, share: Self) -> Self {
+        self.times(share).trimmed()
+    }
 }
 
-/// Runs the query as the caller; whatever wall stands before him stands before it.
-fn read(query: &str, lo: Option<&str>, hi: Option<&str>, day: Option<Date>) -> Vec<Node> {
-    Spi::connect(|client| -> spi::Result<Vec<Node>> {
-        let rows = client.select(query, None, &[lo.into(), hi.into(), day.into()])?;
-        let zero = AnyNumeric::from(0);
-        let mut nodes = Vec::with_capacity(rows.len());
-        for row in rows {
-            nodes.push(Node {
-                id: row.get(1)?.ok_or(spi::Error::InvalidPosition)?,
-                parent: row.get(2)?,
-                name: row.get(3)?,
-                depth: row.get(4)?,
-                own: row.get(5)?.unwrap_or_else(|| zero.clone()),
-            });
+fn parse_mode(mode: &str) -> Mode {
+    match mode {
+        "distinct" => Mode::Distinct,
+        "weighted" => Mode::Weighted,
+        "primary" => Mode::Primary,
+        _ => Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("unknown rollup mode: {mode:?}"),
+        )
+        .hint("Use 'distinct', 'weighted' or 'primary'.")
+        .raise(),
+    }
+}
+
+/// A node as it was read.
+struct Read<'a> {
+    id: Value<'a>,
+    parent: Option<Value<'a>>,
+    label: Option<Value<'a>>,
+    depth: Option<Value<'a>>,
+    share: Option<Number<'a>>,
+    own: Option<Number<'a>>,
+}
+
+/// Nodes in path order, each with the position of its parent.
+struct Forest<'a> {
+    nodes: Vec<Read<'a>>,
+    parents: Vec<Option<usize>>,
+    /// Types of id and label.
+    types: [Oid; 2],
+    /// Where the node asked for stands.
+    top: usize,
+    source: &'static str,
+}
+
+/// A row of the answer.
+struct Row<'a> {
+    id: Value<'a>,
+    parent: Option<Value<'a>>,
+    label: Option<Value<'a>>,
+    depth: Option<Value<'a>>,
+    own: Value<'a>,
+    total: Value<'a>,
+    nodes: i64,
+    duplicates: i64,
+    unallocated: Value<'a>,
+    missing: i64,
+}
+
+type Links<'a> = Found<'a, 5>;
+
+/// Reads and adds up, and hands each row of the answer to `emit`; first the types of id and label,
+/// and where the structure was read from, to `begin`.
+fn roll<'a>(
+    reader: &Reader<'a>,
+    request: &Request<'_>,
+    begin: impl FnOnce([Oid; 2], &'static str),
+    emit: impl Fn(Row<'a>),
+) {
+    let mode = parse_mode(request.mode);
+    let links: Option<Links<'a>> = match request.links {
+        Some(query) if mode != Mode::Primary => Some(reader.select(query, &[])),
+        _ => None,
+    };
+    let by_path =
+        if request.stale { None } else { read_by_path(reader, request, links.as_ref()) };
+    let Some(forest) = by_path.or_else(|| read_by_links(reader, request)) else {
+        return;
+    };
+    begin(forest.types, forest.source);
+    let zero = reader.number(0);
+    let (nodes, links) = graph_of(reader, &forest, links.as_ref());
+    let end = match request.top {
+        None => nodes.len(),
+        Some(_) if request.only_top => forest.top + 1,
+        Some(_) => graph::ends(&nodes)[forest.top],
+    };
+    let wanted = forest.top..end;
+    let figures = graph::roll_up(&nodes, &links, mode, wanted.clone()).unwrap_or_else(|_| refuse_circle());
+    for (at, figures) in wanted.zip(figures) {
+        let read = &forest.nodes[at];
+        let Figures { total, nodes, duplicates, unallocated, missing } = figures;
+        emit(Row {
+            id: read.id,
+            parent: read.parent,
+            label: read.label,
+            depth: read.depth,
+            own: read.own.unwrap_or(zero).value(),
+            total: total.unwrap_or(zero).value(),
+            nodes: nodes as i64,
+            duplicates: duplicates as i64,
+            unallocated: unallocated.map_or(zero, Number::trimmed).value(),
+            missing: missing as i64,
+        });
+    }
+}
+
+fn refuse_circle() -> ! {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "the links of the tree turn in a circle: there are no totals",
+    )
+    .hint("See where with SELECT * FROM crm_tree.check_tree('<table>').")
+    .raise()
+}
+
+fn expect_types<const N: usize>(types: [Oid; N], expected: [Option<Oid>; N]) {
+    for (n, (is, wanted)) in types.into_iter().zip(expected).enumerate() {
+        if wanted.is_some_and(|wanted| wanted != is) {
+            error!("column {} of a rollup's query is of the wrong type", n + 1)
         }
-        Ok(nodes)
+    }
+}
+
+fn read_nodes<'a>(found: Vec<[Option<Value<'a>>; 6]>, into: &mut Vec<Read<'a>>) {
+    into.extend(found.into_iter().filter_map(|[id, parent, label, depth, share, own]| {
+        Some(Read { id: id?, parent, label, depth, share: share.map(Number::of), own: own.map(Number::of) })
+    }));
+}
+
+/// None where the paths turn out not to say what the links do.
+fn read_by_path<'a>(
+    reader: &Reader<'a>,
+    request: &Request<'_>,
+    links: Option<&Links<'a>>,
+) -> Option<Forest<'a>> {
+    let ranges: BTreeMap<String, String> = match (request.top, request.top_path) {
+        (None, _) => BTreeMap::from([("/".to_owned(), "0".to_owned())]),
+        (Some(_), None) => return None,
+        (Some(_), Some(top_path)) => {
+            let mut edges: Vec<(&str, &str)> = Vec::new();
+            for [_, _, _, parent_path, child_path] in links.map_or(&[][..], |l| &l.rows) {
+                edges.push((reader.text((*parent_path)?), reader.text((*child_path)?)));
+            }
+            edges.sort_unstable();
+            graph::reach(
+                top_path.to_owned(),
+                |from| path::subtree_end(from).unwrap_or_default(),
+                |from, end| {
+                    let first = edges.partition_point(|e| e.0 < from.as_str());
+                    let last = edges.partition_point(|e| e.0 < end.as_str());
+                    edges[first..last.max(first)].iter().map(|e| e.1.to_owned()).collect()
+                },
+            )
+        }
+    };
+    let sql = format!(
+        "{nodes} AND {path} OPERATOR(pg_catalog.>=) $1 AND {path} OPERATOR(pg_catalog.<) $2 ORDER BY {path}",
+        nodes = request.nodes,
+        path = request.path
+    );
+    let mut forest =
+        Forest { nodes: Vec::new(), parents: Vec::new(), types: [Oid::INVALID; 2], top: 0, source: "path" };
+    for (from, end) in &ranges {
+        let found: Found<'a, 6> =
+            reader.select(&sql, &[Arg::Text(Some(from)), Arg::Text(Some(end)), Arg::Date(request.day)]);
+        let [id, _, label, ..] = found.types;
+        expect_types(
+            found.types,
+            [None, Some(id), None, Some(pg_sys::INT4OID), Some(pg_sys::NUMERICOID), Some(pg_sys::NUMERICOID)],
+        );
+        forest.types = [id, label];
+        let start = forest.nodes.len();
+        if request.top_path == Some(from) {
+            forest.top = start;
+            if found.rows.is_empty() {
+                return None;
+            }
+        }
+        read_nodes(found.rows, &mut forest.nodes);
+        let image = |value: Value<'a>| reader.image(value, id);
+        let edges = forest.nodes[start..].iter().map(|n| (image(n.id), n.parent.map(image)));
+        let parents = order::parents_in_path_order(edges).ok()?;
+        forest.parents.extend(parents.into_iter().map(|p| p.map(|p| p + start)));
+    }
+    Some(forest)
+}
+
+/// All nodes, put in path order by their links. None where the node asked for is not there.
+fn read_by_links<'a>(reader: &Reader<'a>, request: &Request<'_>) -> Option<Forest<'a>> {
+    let sql = format!(
+        "SELECT n.id, n.parent, n.label, n.depth, n.share, n.own, coalesce(n.id::text OPERATOR(pg_catalog.=) $1, false)
+           FROM ({}) n(id, parent, label, depth, share, own) ORDER BY n.id::text COLLATE \"C\"",
+        request.nodes
+    );
+    let found: Found<'a, 7> =
+        reader.select(&sql, &[Arg::Text(request.top), Arg::Text(None), Arg::Date(request.day)]);
+    let [id, _, label, ..] = found.types;
+    expect_types(
+        found.types,
+        [None, Some(id), None, Some(pg_sys::INT4OID), Some(pg_sys::NUMERICOID), Some(pg_sys::NUMERICOID), None],
+    );
+    let mut read = Vec::with_capacity(found.rows.len());
+    let mut top = None;
+    for [id, parent, label, depth, share, own, is_top] in found.rows {
+        if is_top.is_some_and(|v| reader.image(v, pg_sys::BOOLOID) == Image::Word(1)) {
+            top = Some(read.len());
+        }
+        read_nodes(vec![[id, parent, label, depth, share, own]], &mut read);
+    }
+    if request.top.is_some() && top.is_none() {
+        return None;
+    }
+    let image = |value: Value<'a>| reader.image(value, id);
+    let places: HashMap<Image<'a>, usize> = read.iter().enumerate().map(|(at, n)| (image(n.id), at)).collect();
+    let parents: Vec<Option<usize>> =
+        read.iter().map(|n| n.parent.and_then(|p| places.get(&image(p)).copied())).collect();
+    let order = order::path_order(&parents).unwrap_or_else(|| refuse_circle());
+    let mut place = vec![0; order.len()];
+    for (at, node) in order.iter().enumerate() {
+        place[*node] = at;
+    }
+    let mut slots: Vec<Option<Read<'a>>> = read.into_iter().map(Some).collect();
+    let mut depths: Vec<i32> = Vec::with_capacity(order.len());
+    let mut nodes = Vec::with_capacity(order.len());
+    for node in &order {
+        let depth = parents[*node].map_or(0, |p| depths[place[p]] + 1);
+        depths.push(depth);
+        let read = slots[*node].take().expect("each node once");
+        nodes.push(Read { depth: Some(reader.make_short_int(depth)), ..read });
+    }
+    Some(Forest {
+        nodes,
+        parents: order.iter().map(|n| parents[*n].map(|p| place[p])).collect(),
+        types: [id, label],
+        top: top.map_or(0, |top| place[top]),
+        source: "links",
     })
-    .unwrap_or_else(|e| error!("{e}"))
+}
+
+/// The forest as numbers: what is owned of each node, by how much, and what is not.
+fn graph_of<'a>(
+    reader: &Reader<'a>,
+    forest: &Forest<'a>,
+    links: Option<&Links<'a>>,
+) -> (Vec<Node<Number<'a>>>, Vec<Link<Number<'a>>>) {
+    let (zero, hundred) = (reader.number(0), reader.number(100));
+    let hundredth = reader.number(1).divided_by(hundred).trimmed();
+    let fraction = |percent: Number<'a>| percent.times(hundredth).trimmed();
+    let id_type = forest.types[0];
+    let mut edges: Vec<Link<Number<'a>>> = Vec::new();
+    // By the child's position: what its second parents own, wherever they stand.
+    let mut by_links: HashMap<usize, Number<'a>> = HashMap::new();
+    if let Some(links) = links.filter(|l| !l.rows.is_empty()) {
+        expect_types(
+            links.types,
+            [Some(id_type), Some(id_type), Some(pg_sys::NUMERICOID), Some(pg_sys::TEXTOID), Some(pg_sys::TEXTOID)],
+        );
+        let places: HashMap<Image<'a>, usize> =
+            forest.nodes.iter().enumerate().map(|(at, n)| (reader.image(n.id, id_type), at)).collect();
+        let place = |value: Option<Value<'a>>| places.get(&reader.image(value?, id_type)).copied();
+        for [parent, child, share, ..] in &links.rows {
+            let Some(child) = place(*child) else { continue };
+            let share = share.map_or(zero, Number::of);
+            by_links.entry(child).and_modify(|sum| *sum = Number::plus(*sum, share)).or_insert(share);
+            if let Some(parent) = place(*parent) {
+                edges.push(Link { parent, child, share: fraction(share) });
+            }
+        }
+        edges.sort_by_key(|l| l.parent);
+    }
+    let one = fraction(hundred);
+    let nodes = forest
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(at, read)| {
+            let share = read.share.unwrap_or(zero);
+            let of_tree = read.parent.map(|_| share);
+            let owned = match (of_tree, by_links.get(&at)) {
+                (Some(a), Some(b)) => Some(Number::plus(a, *b)),
+                (a, b) => a.or(b.copied()),
+            };
+            let free = owned.filter(|owned| hundred.is_above(*owned));
+            Node {
+                parent: forest.parents[at],
+                own: read.own,
+                share: if free.is_none() && !by_links.contains_key(&at) { one } else { fraction(share) },
+                free: free.map(|owned| fraction(hundred.minus(owned))),
+            }
+        })
+        .collect();
+    (nodes, edges)
+}
+
+/// Answers `_node_totals`.
+pub fn node_totals(store: &Store, request: &Request<'_>) {
+    reading(|reader| {
+        let source = std::cell::Cell::new(None);
+        let day = request.day.map(|day| reader.make_date(day));
+        roll(
+            reader,
+            request,
+            |[id, label], from| {
+                store.expect([
+                    id,
+                    id,
+                    label,
+                    pg_sys::INT4OID,
+                    pg_sys::NUMERICOID,
+                    pg_sys::NUMERICOID,
+                    pg_sys::INT8OID,
+                    pg_sys::INT8OID,
+                    pg_sys::NUMERICOID,
+                    pg_sys::INT8OID,
+                    pg_sys::DATEOID,
+                    pg_sys::TEXTOID,
+                ]);
+                source.set(Some(reader.make_text(from)));
+            },
+            |row| {
+                store.put([
+                    Some(row.id),
+                    row.parent,
+                    row.label,
+                    row.depth,
+                    Some(row.own),
+                    Some(row.total),
+                    Some(reader.make_int(row.nodes)),
+                    Some(reader.make_int(row.duplicates)),
+                    Some(row.unallocated),
+                    Some(reader.make_int(row.missing)),
+                    day,
+                    source.get(),
+                ]);
+            },
+        );
+    });
 }

@@ -1,18 +1,9 @@
-//! One-pass totals over a forest given in path order (each node directly behind its parent or behind
-//! the last of an elder sibling's subtree). Pure: knows nothing of PostgreSQL.
+//! Path order: each node directly behind its parent, or behind the last of an elder sibling's subtree.
+//! Pure: knows nothing of PostgreSQL.
 
 /// The position of the first node that does not stand where path order puts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Misplaced(pub usize);
-
-/// What a node adds up to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Total<V> {
-    /// The node's own value and those of all its descendants.
-    pub total: V,
-    /// How many nodes are below it, itself not counted.
-    pub descendants: usize,
-}
 
 /// For each node of `edges` = (id, parent id), the position of its parent. The first node may have a
 /// parent outside (it is the top of the subtree asked for); any other without its parent among the
@@ -45,19 +36,23 @@ pub fn parents_in_path_order<K: PartialEq>(
     Ok(parents)
 }
 
-/// The totals of a forest, from each node's parent position (smaller than its own) and own value.
-pub fn totals<V: Clone>(parents: &[Option<usize>], own: Vec<V>, add: impl Fn(&mut V, &V)) -> Vec<Total<V>> {
-    let mut sums: Vec<Total<V>> = own.into_iter().map(|total| Total { total, descendants: 0 }).collect();
-    // From the back every node is complete before it is added to its parent.
-    for at in (0..sums.len()).rev() {
-        if let Some(parent) = parents[at] {
-            let (before, from) = sums.split_at_mut(at);
-            let sum = &mut before[parent];
-            add(&mut sum.total, &from[0].total);
-            sum.descendants += from[0].descendants + 1;
+/// The nodes in path order, from each one's parent in any order; siblings keep the order they came
+/// in. None where the links turn in a circle.
+pub fn path_order(parents: &[Option<usize>]) -> Option<Vec<usize>> {
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); parents.len()];
+    let mut waiting: Vec<usize> = Vec::new();
+    for (node, parent) in parents.iter().enumerate().rev() {
+        match parent {
+            Some(parent) => children[*parent].push(node),
+            None => waiting.push(node),
         }
     }
-    sums
+    let mut order = Vec::with_capacity(parents.len());
+    while let Some(node) = waiting.pop() {
+        order.push(node);
+        waiting.append(&mut children[node]);
+    }
+    (order.len() == parents.len()).then_some(order)
 }
 
 #[cfg(test)]
@@ -98,44 +93,38 @@ mod tests {
         }
     }
 
-    fn naive(forest: &[(Option<usize>, i64, u16)], top: usize) -> Total<i64> {
-        let inside: Vec<usize> = (0..forest.len()).filter(|n| is_within(forest, *n, top)).collect();
-        Total { total: inside.iter().map(|n| forest[*n].1).sum(), descendants: inside.len() - 1 }
-    }
-
     fn in_path_order(forest: &[(Option<usize>, i64, u16)]) -> Vec<usize> {
         let mut order: Vec<usize> = (0..forest.len()).collect();
         order.sort_by_key(|n| path(forest, *n).into_bytes());
         order
     }
 
-    fn one_pass(forest: &[(Option<usize>, i64, u16)], order: &[usize]) -> Result<Vec<Total<i64>>, Misplaced> {
-        let parents = parents_in_path_order(order.iter().map(|n| (*n, forest[*n].0)))?;
-        let own = order.iter().map(|n| forest[*n].1).collect();
-        Ok(totals(&parents, own, |sum, below| *sum += below))
+    fn parents(
+        forest: &[(Option<usize>, i64, u16)],
+        order: &[usize],
+    ) -> Result<Vec<Option<usize>>, Misplaced> {
+        parents_in_path_order(order.iter().map(|n| (*n, forest[*n].0)))
     }
 
     proptest! {
         #[test]
-        fn agrees_with_the_naive_model(forest in forest()) {
+        fn every_parent_is_found(forest in forest()) {
             let order = in_path_order(&forest);
-            let sums = one_pass(&forest, &order).expect("path order");
+            let found = parents(&forest, &order).expect("path order");
             for (at, node) in order.iter().enumerate() {
-                prop_assert_eq!(&sums[at], &naive(&forest, *node));
+                prop_assert_eq!(found[at].map(|p| order[p]), forest[*node].0);
             }
         }
 
         #[test]
-        fn agrees_on_a_subtree_too(forest in forest(), top in any::<prop::sample::Index>()) {
+        fn of_a_subtree_too(forest in forest(), top in any::<prop::sample::Index>()) {
             prop_assume!(!forest.is_empty());
             let top = top.index(forest.len());
-            let order: Vec<usize> = in_path_order(&forest)
-                .into_iter()
-                .filter(|n| is_within(&forest, *n, top))
-                .collect();
-            let sums = one_pass(&forest, &order).expect("path order");
-            for (at, node) in order.iter().enumerate() {
-                prop_assert_eq!(&sums[at], &naive(&forest, *node));
+            let order: Vec<usize> =
+                in_path_order(&forest).into_iter().filter(|n| is_within(&forest, *n, top)).collect();
+            let found = parents(&forest, &order).expect("path order");
+            for (at, node) in order.iter().enumerate().skip(1) {
+                prop_assert_eq!(found[at].map(|p| order[p]), forest[*node].0);
             }
         }
 
@@ -147,9 +136,26 @@ mod tests {
             if let Some(root) = order.iter().position(|n| forest[*n].0.is_none()) {
                 order.swap(0, root);
             }
-            if let Ok(sums) = one_pass(&forest, &order) {
+            if let Ok(found) = parents(&forest, &order) {
                 for (at, node) in order.iter().enumerate() {
-                    prop_assert_eq!(&sums[at], &naive(&forest, *node));
+                    prop_assert_eq!(found[at].map(|p| order[p]), forest[*node].0);
+                }
+            }
+        }
+
+        #[test]
+        fn path_order_puts_subtrees_together(parents in prop::collection::vec(prop::option::of(0..12usize), 1..12)) {
+            let parents: Vec<Option<usize>> = parents.iter().map(|p| p.filter(|p| *p < parents.len())).collect();
+            let turns = (0..parents.len()).any(|n| {
+                let mut at = n;
+                (0..=parents.len()).all(|_| parents[at].is_some_and(|p| { at = p; true }))
+            });
+            match path_order(&parents) {
+                None => prop_assert!(turns),
+                Some(order) => {
+                    prop_assert!(!turns);
+                    let edges = order.iter().map(|n| (*n, parents[*n]));
+                    prop_assert!(parents_in_path_order(edges).is_ok());
                 }
             }
         }
@@ -159,10 +165,5 @@ mod tests {
     fn a_node_behind_its_parents_subtree_is_misplaced() {
         let edges = [(1, None), (2, Some(1)), (3, None), (4, Some(2))];
         assert_eq!(parents_in_path_order(edges.into_iter()), Err(Misplaced(3)));
-    }
-
-    #[test]
-    fn nothing_adds_up_to_nothing() {
-        assert_eq!(totals(&[], Vec::<i64>::new(), |a, b| *a += b), []);
     }
 }

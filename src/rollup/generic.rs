@@ -1,0 +1,134 @@
+//! Rolling up a measure of the user's over a tree of his.
+
+use super::{Request, roll};
+use crate::catalog::{ident, literal, opt_text, rows};
+use crate::error::Refusal;
+use crate::pg::rows::{Store, reading};
+use crate::pg::{session, stale};
+use crate::tree::attach::Tree;
+use pgrx::prelude::*;
+
+/// Answers `rollup`.
+pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: Option<&str>) {
+    let tree = Tree::get(table);
+    let Some(org) = session::org() else {
+        Refusal::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "a rollup is of one org, and none is bound")
+            .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
+            .raise()
+    };
+    let s = &tree.sql;
+    let in_org = |alias: &str, column: &str| {
+        format!("{alias}.{column} OPERATOR(pg_catalog.=) {}::{}", literal(&org), s.org_type)
+    };
+    let linked = rows(
+        "SELECT relation::pg_catalog.text, parent_column, child_column, pct_column, tree_pct_column, org_column
+           FROM crm_tree._tree_links() WHERE tree OPERATOR(pg_catalog.=) $1",
+        &[table.into()],
+        |row| std::array::from_fn::<Option<String>, 6, _>(|n| opt_text(row, n + 1)),
+    )
+    .pop();
+    let percent = |alias: &str, column: Option<&String>| match column {
+        Some(column) => format!("coalesce({alias}.{}::pg_catalog.numeric, 0)", ident(column)),
+        None => "100::pg_catalog.numeric".to_owned(),
+    };
+    let nodes = format!(
+        "SELECT t.{id}::text, t.{parent}::text, NULL::text, t.{depth}, {share}, f.amount
+           FROM {table} t LEFT JOIN (
+                SELECT q.id::text AS id, pg_catalog.sum(q.amount::pg_catalog.numeric) AS amount FROM (
+{facts}
+                ) q(id, amount) GROUP BY 1) f ON f.id OPERATOR(pg_catalog.=) t.{id}::text
+          WHERE {in_org}",
+        id = s.id,
+        parent = s.parent,
+        depth = s.depth,
+        share = percent("t", linked.as_ref().and_then(|l| l[4].as_ref())),
+        table = s.table,
+        in_org = in_org("t", &s.org),
+    );
+    let links = linked.as_ref().and_then(|[relation, parent, child, pct, _, org_column]| {
+        let (parent, child) = (ident(parent.as_ref()?), ident(child.as_ref()?));
+        Some(format!(
+            "SELECT l.{parent}::text, l.{child}::text, {share}, p.{path}::text, c.{path}::text FROM {links} l
+               JOIN {table} p ON {of_p} AND p.{id} OPERATOR(pg_catalog.=) l.{parent}
+               JOIN {table} c ON {of_c} AND c.{id} OPERATOR(pg_catalog.=) l.{child}
+              WHERE {of_l}",
+            share = percent("l", pct.as_ref()),
+            path = s.path,
+            links = relation.as_ref()?,
+            table = s.table,
+            id = s.id,
+            of_p = in_org("p", &s.org),
+            of_c = in_org("c", &s.org),
+            of_l = in_org("l", &ident(org_column.as_ref()?)),
+        ))
+    });
+    let unset = !rows(
+        &format!(
+            "SELECT 1 FROM {} t WHERE {} AND t.{} IS NULL LIMIT 1",
+            s.table,
+            in_org("t", &s.org),
+            s.path
+        ),
+        &[],
+        |_| (),
+    )
+    .is_empty();
+    let top_path = top.and_then(|top| {
+        let sql = format!(
+            "SELECT t.{}::text FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $1::{}",
+            s.path,
+            s.table,
+            in_org("t", &s.org),
+            s.id,
+            s.id_type
+        );
+        rows(&sql, &[top.into()], |row| opt_text(row, 1)).pop().flatten()
+    });
+    let request = Request {
+        nodes: &nodes,
+        links: links.as_deref(),
+        path: &format!("t.{}", s.path),
+        top,
+        top_path: top_path.as_deref(),
+        day: None,
+        mode,
+        stale: unset || stale::is_stale(table, &org),
+        only_top: false,
+    };
+    reading(|reader| {
+        let source = std::cell::Cell::new(None);
+        roll(
+            reader,
+            &request,
+            |_, from| {
+                store.expect([
+                    pg_sys::TEXTOID,
+                    pg_sys::TEXTOID,
+                    pg_sys::INT4OID,
+                    pg_sys::NUMERICOID,
+                    pg_sys::NUMERICOID,
+                    pg_sys::INT8OID,
+                    pg_sys::INT8OID,
+                    pg_sys::NUMERICOID,
+                    pg_sys::INT8OID,
+                    pg_sys::TEXTOID,
+                ]);
+                source.set(Some(reader.make_text(from)));
+            },
+            |row| {
+                store.put([
+                    Some(row.id),
+                    row.parent,
+                    row.depth,
+                    Some(row.own),
+                    Some(row.total),
+                    Some(reader.make_int(row.nodes - 1)),
+                    Some(reader.make_int(row.duplicates)),
+                    Some(row.unallocated),
+                    Some(reader.make_int(row.missing)),
+                    source.get(),
+                ]);
+            },
+        );
+    });
+}
