@@ -13,10 +13,11 @@ pub struct Value<'a> {
     life: PhantomData<&'a ()>,
 }
 
-/// The bytes of a value, to compare with others of the same type.
+/// The bytes of a value, to compare with others of the same type. Integers are in their order, uuids
+/// and texts in that of their bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Image<'a> {
-    Word(usize),
+    Word(isize),
     Bytes(&'a [u8]),
 }
 
@@ -113,11 +114,14 @@ impl<'a> Reader<'a> {
             let (mut length, mut by_value) = (0i16, false);
             pg_sys::get_typlenbyval(type_oid, &mut length, &mut by_value);
             if by_value {
-                return Image::Word(value.datum.value());
+                return Image::Word(value.datum.value() as isize);
             }
             let bytes = if length == -1 {
                 let whole = pg_sys::pg_detoast_datum_packed(value.datum.cast_mut_ptr());
-                std::slice::from_raw_parts(pgrx::varlena::vardata_any(whole).cast::<u8>(),pgrx::varlena::varsize_any_exhdr(whole))
+                std::slice::from_raw_parts(
+                    pgrx::varlena::vardata_any(whole).cast::<u8>(),
+                    pgrx::varlena::varsize_any_exhdr(whole),
+                )
             } else {
                 std::slice::from_raw_parts(value.datum.cast_mut_ptr::<u8>(), length.max(0) as usize)
             };
@@ -161,11 +165,7 @@ pub struct Number<'a>(Value<'a>);
 
 /// Calls a function of numbers, guarded as pgrx's bindings are. One that takes a single argument
 /// does not look at the second.
-fn call(
-    function: unsafe fn(pg_sys::FunctionCallInfo) -> Datum,
-    a: Value<'_>,
-    b: Value<'_>,
-) -> Datum {
+fn call(function: unsafe fn(pg_sys::FunctionCallInfo) -> Datum, a: Value<'_>, b: Value<'_>) -> Datum {
     // SAFETY: the call info is complete: two arguments that are not null, no collation, and no
     // context, none of which these functions look at.
     unsafe {

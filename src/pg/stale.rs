@@ -1,8 +1,8 @@
 //! Is an org of a tree flagged to have stale paths? One probe of the registry's index, past row
 //! security, whoever asks.
 
-use pgrx::prelude::*;
 use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
 
 /// Under the statement's own snapshot, the one its rows are read by: the flag goes in the
 /// transaction that mends the paths.

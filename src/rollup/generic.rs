@@ -12,9 +12,12 @@ use pgrx::prelude::*;
 pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: Option<&str>) {
     let tree = Tree::get(table);
     let Some(org) = session::org() else {
-        Refusal::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "a rollup is of one org, and none is bound")
-            .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
-            .raise()
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            "a rollup is of one org, and none is bound",
+        )
+        .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
+        .raise()
     };
     let s = &tree.sql;
     let in_org = |alias: &str, column: &str| {

@@ -112,17 +112,20 @@ pub fn roll_up<V: Amount>(
             below[parent] = sum(below[parent], sums[at].unallocated);
         }
     }
-    Ok(wanted
+    wanted
         .map(|at| {
             let mut figures = Figures { unallocated: below[at], ..sums[at] };
             if links.is_empty() || outgoing(links, at, ends[at]).is_empty() {
-                return figures;
+                return Ok(figures);
             }
             let found = reach(
                 at,
                 |top| ends[*top],
                 |from, end| outgoing(links, *from, *end).iter().map(|l| l.child).collect(),
             );
+            if !found.contains_key(&at) {
+                return Err(Circle); // The node lies below one that it reaches.
+            }
             for top in found.keys().filter(|top| **top != at) {
                 let other = sums[*top];
                 if mode != Mode::Weighted {
@@ -136,9 +139,9 @@ pub fn roll_up<V: Amount>(
                 let edges: usize = found.iter().map(|(from, end)| outgoing(links, *from, *end).len()).sum();
                 figures.duplicates = edges + 1 - found.len();
             }
-            figures
+            Ok(figures)
         })
-        .collect())
+        .collect()
 }
 
 /// Where the subtree of each node ends.
@@ -243,7 +246,8 @@ mod tests {
     /// A forest in path order with links from the elder to the younger in the order of creation,
     /// shares in quarters. `whole`: each child's shares make 100.
     fn dag(whole: bool) -> impl Strategy<Value = Dag> {
-        let node = (any::<prop::sample::Index>(), 0..4u8, prop::option::weighted(0.8, 0..1000i128), 0..=4i128);
+        let node =
+            (any::<prop::sample::Index>(), 0..4u8, prop::option::weighted(0.8, 0..1000i128), 0..=4i128);
         let link = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..=4i128);
         (prop::collection::vec(node, 1..MOST), prop::collection::vec(link, 0..16)).prop_map(
             move |(nodes, links)| {
@@ -290,8 +294,7 @@ mod tests {
                 for (at, node) in order.iter().enumerate() {
                     place[*node] = at;
                 }
-                let has_parent =
-                    |n: usize| parents[n].is_some() || edges.iter().any(|l| l.child == n);
+                let has_parent = |n: usize| parents[n].is_some() || edges.iter().any(|l| l.child == n);
                 let mut links: Vec<Link<i128>> = edges
                     .iter()
                     .map(|l| Link { parent: place[l.parent], child: place[l.child], share: l.share })
@@ -416,6 +419,8 @@ mod tests {
         let nodes = [node(None), node(Some(0))];
         let round = [Link { parent: 1, child: 0, share: 50 }];
         assert_eq!(roll_up(&nodes, &round, Mode::Weighted, 0..2), Err(Circle));
-        assert_eq!(roll_up(&nodes, &round, Mode::Distinct, 0..2).unwrap()[1].nodes, 2);
+        assert_eq!(roll_up(&nodes, &round, Mode::Distinct, 1..2), Err(Circle));
+        assert_eq!(roll_up(&nodes, &round, Mode::Distinct, 0..1).unwrap()[0].nodes, 2);
+        assert_eq!(roll_up(&nodes, &round, Mode::Primary, 1..2).unwrap()[0].nodes, 1);
     }
 }

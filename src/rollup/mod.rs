@@ -62,6 +62,7 @@ fn parse_mode(mode: &str) -> Mode {
 }
 
 /// A node as it was read.
+#[derive(Clone, Copy)]
 struct Read<'a> {
     id: Value<'a>,
     parent: Option<Value<'a>>,
@@ -69,6 +70,12 @@ struct Read<'a> {
     depth: Option<Value<'a>>,
     share: Option<Number<'a>>,
     own: Option<Number<'a>>,
+}
+
+impl<'a> Read<'a> {
+    fn of([id, parent, label, depth, share, own]: [Option<Value<'a>>; 6]) -> Option<Read<'a>> {
+        Some(Read { id: id?, parent, label, depth, share: share.map(Number::of), own: own.map(Number::of) })
+    }
 }
 
 /// Nodes in path order, each with the position of its parent.
@@ -111,8 +118,7 @@ fn roll<'a>(
         Some(query) if mode != Mode::Primary => Some(reader.select(query, &[])),
         _ => None,
     };
-    let by_path =
-        if request.stale { None } else { read_by_path(reader, request, links.as_ref()) };
+    let by_path = if request.stale { None } else { read_by_path(reader, request, links.as_ref()) };
     let Some(forest) = by_path.or_else(|| read_by_links(reader, request)) else {
         return;
     };
@@ -161,12 +167,6 @@ fn expect_types<const N: usize>(types: [Oid; N], expected: [Option<Oid>; N]) {
     }
 }
 
-fn read_nodes<'a>(found: Vec<[Option<Value<'a>>; 6]>, into: &mut Vec<Read<'a>>) {
-    into.extend(found.into_iter().filter_map(|[id, parent, label, depth, share, own]| {
-        Some(Read { id: id?, parent, label, depth, share: share.map(Number::of), own: own.map(Number::of) })
-    }));
-}
-
 /// None where the paths turn out not to say what the links do.
 fn read_by_path<'a>(
     reader: &Reader<'a>,
@@ -194,7 +194,7 @@ fn read_by_path<'a>(
         }
     };
     let sql = format!(
-        "{nodes} AND {path} OPERATOR(pg_catalog.>=) $1 AND {path} OPERATOR(pg_catalog.<) $2 ORDER BY {path}",
+        "{nodes} AND {path} OPERATOR(pg_catalog.>=) $1 AND {path} OPERATOR(pg_catalog.<) $2",
         nodes = request.nodes,
         path = request.path
     );
@@ -209,27 +209,59 @@ fn read_by_path<'a>(
             [None, Some(id), None, Some(pg_sys::INT4OID), Some(pg_sys::NUMERICOID), Some(pg_sys::NUMERICOID)],
         );
         forest.types = [id, label];
+        let read: Vec<Read<'a>> = found.rows.into_iter().filter_map(Read::of).collect();
         let start = forest.nodes.len();
         if request.top_path == Some(from) {
             forest.top = start;
-            if found.rows.is_empty() {
-                return None;
-            }
         }
-        read_nodes(found.rows, &mut forest.nodes);
-        let image = |value: Value<'a>| reader.image(value, id);
-        let edges = forest.nodes[start..].iter().map(|n| (image(n.id), n.parent.map(image)));
-        let parents = order::parents_in_path_order(edges).ok()?;
+        let (nodes, parents) = in_path_order(reader, read, id);
+        // Only a root has its parent outside of what was read, or the top of a subtree.
+        let hanging = nodes.iter().zip(&parents).skip(usize::from(request.top.is_some()));
+        if (request.top.is_some() && nodes.is_empty())
+            || hanging
+                .into_iter()
+                .any(|(node, parent)| parent.is_none() && (node.parent.is_some() || request.top.is_some()))
+        {
+            return None;
+        }
+        forest.nodes.extend(nodes);
         forest.parents.extend(parents.into_iter().map(|p| p.map(|p| p + start)));
     }
     Some(forest)
 }
 
-/// All nodes, put in path order by their links. None where the node asked for is not there.
+/// Puts nodes in path order by their links, siblings by their ids: that sorts short ids, where the
+/// server would sort long paths. Answers the position of each one's parent too.
+fn in_path_order<'a>(
+    reader: &Reader<'a>,
+    read: Vec<Read<'a>>,
+    id_type: Oid,
+) -> (Vec<Read<'a>>, Vec<Option<usize>>) {
+    let mut read: Vec<(Image<'a>, Read<'a>)> =
+        read.into_iter().map(|n| (reader.image(n.id, id_type), n)).collect();
+    read.sort_unstable_by_key(|(image, _)| *image);
+    let places: HashMap<Image<'a>, usize> =
+        read.iter().enumerate().map(|(at, (image, _))| (*image, at)).collect();
+    let parents: Vec<Option<usize>> = read
+        .iter()
+        .map(|(_, n)| n.parent.and_then(|p| places.get(&reader.image(p, id_type)).copied()))
+        .collect();
+    let order = order::path_order(&parents).unwrap_or_else(|| refuse_circle());
+    let mut place = vec![0; order.len()];
+    for (at, node) in order.iter().enumerate() {
+        place[*node] = at;
+    }
+    (
+        order.iter().map(|n| read[*n].1).collect(),
+        order.iter().map(|n| parents[*n].map(|p| place[p])).collect(),
+    )
+}
+
+/// All nodes, by their links. None where the node asked for is not there.
 fn read_by_links<'a>(reader: &Reader<'a>, request: &Request<'_>) -> Option<Forest<'a>> {
     let sql = format!(
-        "SELECT n.id, n.parent, n.label, n.depth, n.share, n.own, coalesce(n.id::text OPERATOR(pg_catalog.=) $1, false)
-           FROM ({}) n(id, parent, label, depth, share, own) ORDER BY n.id::text COLLATE \"C\"",
+        "SELECT n.id, n.parent, n.label, n.depth, n.share, n.own, n.id::text OPERATOR(pg_catalog.=) $1
+           FROM ({}) n(id, parent, label, depth, share, own)",
         request.nodes
     );
     let found: Found<'a, 7> =
@@ -237,44 +269,35 @@ fn read_by_links<'a>(reader: &Reader<'a>, request: &Request<'_>) -> Option<Fores
     let [id, _, label, ..] = found.types;
     expect_types(
         found.types,
-        [None, Some(id), None, Some(pg_sys::INT4OID), Some(pg_sys::NUMERICOID), Some(pg_sys::NUMERICOID), None],
+        [
+            None,
+            Some(id),
+            None,
+            Some(pg_sys::INT4OID),
+            Some(pg_sys::NUMERICOID),
+            Some(pg_sys::NUMERICOID),
+            None,
+        ],
     );
     let mut read = Vec::with_capacity(found.rows.len());
     let mut top = None;
-    for [id, parent, label, depth, share, own, is_top] in found.rows {
+    for [id_of, parent, label, depth, share, own, is_top] in found.rows {
         if is_top.is_some_and(|v| reader.image(v, pg_sys::BOOLOID) == Image::Word(1)) {
-            top = Some(read.len());
+            top = id_of.map(|v| reader.image(v, id));
         }
-        read_nodes(vec![[id, parent, label, depth, share, own]], &mut read);
+        read.extend(Read::of([id_of, parent, label, depth, share, own]));
     }
     if request.top.is_some() && top.is_none() {
         return None;
     }
-    let image = |value: Value<'a>| reader.image(value, id);
-    let places: HashMap<Image<'a>, usize> = read.iter().enumerate().map(|(at, n)| (image(n.id), at)).collect();
-    let parents: Vec<Option<usize>> =
-        read.iter().map(|n| n.parent.and_then(|p| places.get(&image(p)).copied())).collect();
-    let order = order::path_order(&parents).unwrap_or_else(|| refuse_circle());
-    let mut place = vec![0; order.len()];
-    for (at, node) in order.iter().enumerate() {
-        place[*node] = at;
+    let (mut nodes, parents) = in_path_order(reader, read, id);
+    let mut depths: Vec<i32> = Vec::with_capacity(nodes.len());
+    for (at, node) in nodes.iter_mut().enumerate() {
+        depths.push(parents[at].map_or(0, |p| depths[p] + 1));
+        node.depth = Some(reader.make_short_int(depths[at]));
     }
-    let mut slots: Vec<Option<Read<'a>>> = read.into_iter().map(Some).collect();
-    let mut depths: Vec<i32> = Vec::with_capacity(order.len());
-    let mut nodes = Vec::with_capacity(order.len());
-    for node in &order {
-        let depth = parents[*node].map_or(0, |p| depths[place[p]] + 1);
-        depths.push(depth);
-        let read = slots[*node].take().expect("each node once");
-        nodes.push(Read { depth: Some(reader.make_short_int(depth)), ..read });
-    }
-    Some(Forest {
-        nodes,
-        parents: order.iter().map(|n| parents[*n].map(|p| place[p])).collect(),
-        types: [id, label],
-        top: top.map_or(0, |top| place[top]),
-        source: "links",
-    })
+    let top = top.and_then(|top| nodes.iter().position(|n| reader.image(n.id, id) == top)).unwrap_or(0);
+    Some(Forest { nodes, parents, types: [id, label], top, source: "links" })
 }
 
 /// The forest as numbers: what is owned of each node, by how much, and what is not.
@@ -293,7 +316,13 @@ fn graph_of<'a>(
     if let Some(links) = links.filter(|l| !l.rows.is_empty()) {
         expect_types(
             links.types,
-            [Some(id_type), Some(id_type), Some(pg_sys::NUMERICOID), Some(pg_sys::TEXTOID), Some(pg_sys::TEXTOID)],
+            [
+                Some(id_type),
+                Some(id_type),
+                Some(pg_sys::NUMERICOID),
+                Some(pg_sys::TEXTOID),
+                Some(pg_sys::TEXTOID),
+            ],
         );
         let places: HashMap<Image<'a>, usize> =
             forest.nodes.iter().enumerate().map(|(at, n)| (reader.image(n.id, id_type), at)).collect();

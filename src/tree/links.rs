@@ -318,7 +318,10 @@ fn refuse_other_links(links: &Table, tree: &Tree) {
     if let Some(other) = others.first() {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("{} has its second parents in {other}, or that table is another tree's", tree.table.shown()),
+            format!(
+                "{} has its second parents in {other}, or that table is another tree's",
+                tree.table.shown()
+            ),
         )
         .hint(format!("SELECT crm_tree.detach_links({}); first.", literal(other)))
         .raise()
@@ -447,13 +450,7 @@ fn create_triggers(links: &Table, tree: &Tree, key: [&str; 3], pct: Option<&str>
     let [lock_ownership, tree_insert, tree_update] = ON_TREE;
     let parent = tree.sql.parent.clone();
     if let Some(share) = tree_pct.map(ident) {
-        create(
-            lock_ownership,
-            &tree.table,
-            &format!("BEFORE UPDATE OF {share}"),
-            "STATEMENT",
-            "_links_lock",
-        );
+        create(lock_ownership, &tree.table, &format!("BEFORE UPDATE OF {share}"), "STATEMENT", "_links_lock");
         create(
             tree_insert,
             &tree.table,
