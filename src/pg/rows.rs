@@ -24,6 +24,7 @@ pub enum Image<'a> {
 /// An argument of a query.
 pub enum Arg<'a> {
     Text(Option<&'a str>),
+    Texts(&'a [&'a str]),
     Date(Option<pgrx::datum::Date>),
 }
 
@@ -58,6 +59,7 @@ impl<'a> Reader<'a> {
             .iter()
             .map(|a| match a {
                 Arg::Text(_) => pg_sys::TEXTOID,
+                Arg::Texts(_) => pg_sys::TEXTARRAYOID,
                 Arg::Date(_) => pg_sys::DATEOID,
             })
             .collect();
@@ -65,6 +67,7 @@ impl<'a> Reader<'a> {
             .iter()
             .map(|a| match a {
                 Arg::Text(v) => v.and_then(IntoDatum::into_datum),
+                Arg::Texts(v) => v.to_vec().into_datum(),
                 Arg::Date(v) => v.and_then(IntoDatum::into_datum),
             })
             .collect();
@@ -264,18 +267,13 @@ impl Store {
 
     /// Refuses a query whose columns are not of the types that the caller expects.
     pub fn expect<const N: usize>(&self, types: [Oid; N]) {
-        // SAFETY: the descriptor lives as long as the store.
-        let natts = unsafe { (*self.desc).natts } as usize;
-        for n in 0..N.max(natts) {
-            // SAFETY: `n` is below natts where it is read.
-            let expected = if n < natts {
-                unsafe { pg_sys::SPI_gettypeid(self.desc, n as i32 + 1) }
-            } else {
-                Oid::INVALID
-            };
-            if n >= N || types[n] != expected {
-                error!("column {} of the rows is not of the type that is asked for", n + 1);
-            }
+        // SAFETY: the descriptor lives as long as the store, and every column asked for is one of its.
+        let expected: Vec<Oid> =
+            unsafe { (1..=(*self.desc).natts).map(|n| pg_sys::SPI_gettypeid(self.desc, n)).collect() };
+        let pairs = types.iter().zip(&expected);
+        let wrong = pairs.enumerate().find(|(_, (is, wanted))| is != wanted).map(|(n, _)| n);
+        if let Some(n) = wrong.or((N != expected.len()).then_some(N.min(expected.len()))) {
+            error!("column {} of the rows is not of the type that is asked for", n + 1);
         }
     }
 

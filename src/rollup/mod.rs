@@ -193,41 +193,77 @@ fn read_by_path<'a>(
             )
         }
     };
-    let sql = format!(
-        "{nodes} AND {path} OPERATOR(pg_catalog.>=) $1 AND {path} OPERATOR(pg_catalog.<) $2",
-        nodes = request.nodes,
-        path = request.path
-    );
-    let mut forest =
-        Forest { nodes: Vec::new(), parents: Vec::new(), types: [Oid::INVALID; 2], top: 0, source: "path" };
-    for (from, end) in &ranges {
-        let found: Found<'a, 6> =
-            reader.select(&sql, &[Arg::Text(Some(from)), Arg::Text(Some(end)), Arg::Date(request.day)]);
-        let [id, _, label, ..] = found.types;
-        expect_types(
-            found.types,
-            [None, Some(id), None, Some(pg_sys::INT4OID), Some(pg_sys::NUMERICOID), Some(pg_sys::NUMERICOID)],
-        );
-        forest.types = [id, label];
-        let read: Vec<Read<'a>> = found.rows.into_iter().filter_map(Read::of).collect();
-        let start = forest.nodes.len();
-        if request.top_path == Some(from) {
-            forest.top = start;
+    let (lows, ends): (Vec<&str>, Vec<&str>) = ranges.iter().map(|(from, end)| (&**from, &**end)).unzip();
+    let found = match (&lows[..], &ends[..]) {
+        ([from], [end]) => {
+            let inside = format!(
+                "{nodes} AND {path} OPERATOR(pg_catalog.>=) $1 AND {path} OPERATOR(pg_catalog.<) $2",
+                nodes = request.nodes,
+                path = request.path
+            );
+            select_nodes(reader, request, &inside, [Arg::Text(Some(from)), Arg::Text(Some(end))])
         }
-        let (nodes, parents) = in_path_order(reader, read, id);
-        // Only a root has its parent outside of what was read, or the top of a subtree.
-        let hanging = nodes.iter().zip(&parents).skip(usize::from(request.top.is_some()));
-        if (request.top.is_some() && nodes.is_empty())
-            || hanging
-                .into_iter()
-                .any(|(node, parent)| parent.is_none() && (node.parent.is_some() || request.top.is_some()))
-        {
-            return None;
+        _ => {
+            // Ranges do not overlap, so no node comes twice. The bounds are columns as they are, and so
+            // both of them conditions of the index.
+            let inside = format!(
+                "SELECT n.* FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS r(lo, hi) CROSS JOIN LATERAL (
+                     {nodes} AND {path} OPERATOR(pg_catalog.>=) r.lo AND {path} OPERATOR(pg_catalog.<) r.hi) n",
+                nodes = request.nodes,
+                path = request.path
+            );
+            select_nodes(reader, request, &inside, [Arg::Texts(&lows), Arg::Texts(&ends)])
         }
-        forest.nodes.extend(nodes);
-        forest.parents.extend(parents.into_iter().map(|p| p.map(|p| p + start)));
+    };
+    let id_type = found.types[0];
+    let (read, top) = nodes_of(reader, &found);
+    let (nodes, parents) = in_path_order(reader, read, id_type);
+    let hanging = || nodes.iter().zip(&parents).filter(|(_, parent)| parent.is_none());
+    let stale = match request.top {
+        // Only a root has no parent among the nodes.
+        None => hanging().any(|(node, _)| node.parent.is_some()),
+        // The top of each range has none.
+        Some(_) => top.is_none() || hanging().count() != ranges.len(),
+    };
+    if stale {
+        return None;
     }
-    Some(forest)
+    let top = place_of(reader, &nodes, id_type, top);
+    Some(Forest { nodes, parents, types: [id_type, found.types[2]], top, source: "path" })
+}
+
+/// The nodes of a query, and in a seventh column whether each is the one asked for.
+fn select_nodes<'a>(
+    reader: &Reader<'a>,
+    request: &Request<'_>,
+    nodes: &str,
+    [first, second]: [Arg<'_>; 2],
+) -> Found<'a, 7> {
+    let is_top = if request.top.is_some() { "n.id::text OPERATOR(pg_catalog.=) $4" } else { "NULL::boolean" };
+    let sql = format!("SELECT n.*, {is_top} FROM (\n{nodes}\n) n(id, parent, label, depth, share, own)");
+    let found: Found<'a, 7> =
+        reader.select(&sql, &[first, second, Arg::Date(request.day), Arg::Text(request.top)]);
+    let id = found.types[0];
+    let number = Some(pg_sys::NUMERICOID);
+    expect_types(found.types, [None, Some(id), None, Some(pg_sys::INT4OID), number, number, None]);
+    found
+}
+
+/// The nodes found, and the id of the one asked for.
+fn nodes_of<'a>(reader: &Reader<'a>, found: &Found<'a, 7>) -> (Vec<Read<'a>>, Option<Image<'a>>) {
+    let mut read = Vec::with_capacity(found.rows.len());
+    let mut top = None;
+    for [id, parent, label, depth, share, own, is_top] in found.rows.iter().copied() {
+        if is_top.is_some_and(|v| reader.image(v, pg_sys::BOOLOID) == Image::Word(1)) {
+            top = id.map(|id| reader.image(id, found.types[0]));
+        }
+        read.extend(Read::of([id, parent, label, depth, share, own]));
+    }
+    (read, top)
+}
+
+fn place_of<'a>(reader: &Reader<'a>, nodes: &[Read<'a>], id_type: Oid, id: Option<Image<'a>>) -> usize {
+    id.and_then(|id| nodes.iter().position(|n| reader.image(n.id, id_type) == id)).unwrap_or(0)
 }
 
 /// Puts nodes in path order by their links, siblings by their ids: that sorts short ids, where the
@@ -259,45 +295,20 @@ fn in_path_order<'a>(
 
 /// All nodes, by their links. None where the node asked for is not there.
 fn read_by_links<'a>(reader: &Reader<'a>, request: &Request<'_>) -> Option<Forest<'a>> {
-    let sql = format!(
-        "SELECT n.id, n.parent, n.label, n.depth, n.share, n.own, n.id::text OPERATOR(pg_catalog.=) $1
-           FROM ({}) n(id, parent, label, depth, share, own)",
-        request.nodes
-    );
-    let found: Found<'a, 7> =
-        reader.select(&sql, &[Arg::Text(request.top), Arg::Text(None), Arg::Date(request.day)]);
-    let [id, _, label, ..] = found.types;
-    expect_types(
-        found.types,
-        [
-            None,
-            Some(id),
-            None,
-            Some(pg_sys::INT4OID),
-            Some(pg_sys::NUMERICOID),
-            Some(pg_sys::NUMERICOID),
-            None,
-        ],
-    );
-    let mut read = Vec::with_capacity(found.rows.len());
-    let mut top = None;
-    for [id_of, parent, label, depth, share, own, is_top] in found.rows {
-        if is_top.is_some_and(|v| reader.image(v, pg_sys::BOOLOID) == Image::Word(1)) {
-            top = id_of.map(|v| reader.image(v, id));
-        }
-        read.extend(Read::of([id_of, parent, label, depth, share, own]));
-    }
+    let found = select_nodes(reader, request, request.nodes, [Arg::Text(None), Arg::Text(None)]);
+    let id_type = found.types[0];
+    let (read, top) = nodes_of(reader, &found);
     if request.top.is_some() && top.is_none() {
         return None;
     }
-    let (mut nodes, parents) = in_path_order(reader, read, id);
+    let (mut nodes, parents) = in_path_order(reader, read, id_type);
     let mut depths: Vec<i32> = Vec::with_capacity(nodes.len());
     for (at, node) in nodes.iter_mut().enumerate() {
         depths.push(parents[at].map_or(0, |p| depths[p] + 1));
         node.depth = Some(reader.make_short_int(depths[at]));
     }
-    let top = top.and_then(|top| nodes.iter().position(|n| reader.image(n.id, id) == top)).unwrap_or(0);
-    Some(Forest { nodes, parents, types: [id, label], top, source: "links" })
+    let top = place_of(reader, &nodes, id_type, top);
+    Some(Forest { nodes, parents, types: [id_type, found.types[2]], top, source: "links" })
 }
 
 /// The forest as numbers: what is owned of each node, by how much, and what is not.

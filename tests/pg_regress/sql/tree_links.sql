@@ -25,7 +25,7 @@ SELECT count(*) AS registered FROM crm_tree._tree_links() WHERE relation = 'stak
 SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct');
 SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct'); -- again: nothing new
 SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'stake'::regclass ORDER BY conname;
-SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgfoid IN ('crm_tree._links_lock'::regproc, 'crm_tree._links_settle'::regproc) ORDER BY 1, 2;
+SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgrelid IN ('firm'::regclass, 'stake'::regclass) AND tgfoid IN ('crm_tree._links_lock'::regproc, 'crm_tree._links_settle'::regproc) ORDER BY 1, 2;
 
 -- a link that closes a circle with tree edges, with links, by an update
 INSERT INTO stake VALUES (1, 3, 1, 0);
