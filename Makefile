@@ -1,7 +1,7 @@
 # What can be done here; the work is in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo psql stop test structures lint fmt bench clean
+.PHONY: help setup install demo psql stop test stress structures lint fmt bench clean
 PG_CONFIG ?= pg_config
 CLUSTER = scripts/cluster.sh
 
@@ -25,6 +25,9 @@ stop: ## stop and delete all private servers of this checkout
 
 test: ## run all tests, on PostgreSQL 15, 16 and 18
 	@scripts/test.sh
+
+stress: ## 100,000 transactions of eight sessions against trees, then compared with an oracle
+	@scripts/test.sh stress
 
 structures: setup ## test rollups on WordNet and on hard links (fetches from npm)
 	@scripts/test-structures.sh

@@ -14,6 +14,10 @@
 #   golden16   golden15 on PostgreSQL 16
 #   golden18   golden15 on PostgreSQL 18
 #
+# and, only where named:
+#
+#   stress     100,000 transactions of eight sessions against two trees (CRM_TREE_OPERATIONS)
+#
 # With --accept, golden15, isolation and attack take the output they got as the expected one.
 # All stages run even if one fails. Logs and differing output are in target/test.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -100,9 +104,15 @@ regress() {
     return 1
 }
 
-# These tests start servers by themselves: with the programs in CRM_TREE_PG_BIN and CRM_TREE_PGBOUNCER, below
+stage_server() { server_tests --no-fail-fast; }
+stage_stress() {
+    CRM_TREE_OPERATIONS=${CRM_TREE_OPERATIONS:-100000} \
+        server_tests --release --test tree -- --nocapture --test-threads=1 no_interleaving
+}
+
+# server_tests OPTION...: they start servers by themselves: with the programs in CRM_TREE_PG_BIN and CRM_TREE_PGBOUNCER, below
 # CRM_TREE_RUN_DIR, as the operating-system user CRM_TREE_RUNAS if that is not empty.
-stage_server() {
+server_tests() {
     install_extension $MAIN_PG
     make_run_dir
     export CRM_TREE_PG_BIN CRM_TREE_PGBOUNCER CRM_TREE_RUN_DIR=$RUN_DIR/server CRM_TREE_RUNAS=''
@@ -113,7 +123,7 @@ stage_server() {
         CRM_TREE_RUNAS=postgres
         chown postgres: "$CRM_TREE_RUN_DIR"
     fi
-    cargo test --package crm_tree_server_tests --no-fail-fast
+    cargo test --package crm_tree_server_tests "$@"
 }
 
 stage_drivers() { scripts/test-drivers.sh; }
@@ -133,7 +143,7 @@ if [ "${1:-}" = --accept ]; then ACCEPT=true && shift; fi
 # What needs the same build stands together: cargo keeps one release build of the extension.
 STAGES=(lint unit pgtest golden15 isolation attack server drivers docs golden16 golden18)
 for stage in "$@"; do
-    [[ " ${STAGES[*]} " == *" $stage "* ]] || die "there is no stage '$stage', only: ${STAGES[*]}"
+    [[ " ${STAGES[*]} stress " == *" $stage "* ]] || die "there is no stage '$stage', only: ${STAGES[*]} stress"
 done
 [ $# -eq 0 ] || STAGES=("$@")
 

@@ -34,3 +34,22 @@ pub fn with<R>(values: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
     }
     work()
 }
+
+struct JitAgain(bool);
+
+impl Drop for JitAgain {
+    fn drop(&mut self) {
+        // SAFETY: sets a static to a value read from it.
+        unsafe { pg_sys::jit_enabled = self.0 }
+    }
+}
+
+/// Does work whose statements are not compiled when they are planned. Kept plans of small statements
+/// cost more to compile, anew each time, than to run; a recursive one over tables without statistics
+/// is taken to be large. Not by the setting's own machinery: this is done for each row.
+pub fn without_jit<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: reads and sets a static of this process.
+    let _again =
+        unsafe { JitAgain(std::mem::replace(&mut *std::ptr::addr_of_mut!(pg_sys::jit_enabled), false)) };
+    work()
+}

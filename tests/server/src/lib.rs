@@ -227,3 +227,15 @@ pub fn sqlstate(result: Result<(), postgres::Error>) -> String {
         Err(e) => e.code().map_or_else(|| e.to_string(), |code| code.code().to_owned()),
     }
 }
+
+/// The seed of a random run: `CRM_TREE_SEED`, or a new one. It is printed.
+pub fn seed() -> u64 {
+    let seed = std::env::var("CRM_TREE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
+    println!("CRM_TREE_SEED={seed}");
+    seed
+}
+
+/// How long a random run is: `CRM_TREE_OPERATIONS`, or so many.
+pub fn operations(default: u64) -> u64 {
+    std::env::var("CRM_TREE_OPERATIONS").ok().and_then(|s| s.parse().ok()).unwrap_or(default)
+}
