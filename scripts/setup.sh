@@ -122,7 +122,7 @@ install_drivers() {
         rm -rf "$into/node"
         mkdir -p "$into/node"
         cp $from/node/package.json "$into/node/"
-        npm install --silent --no-audit --no-fund --no-package-lock --prefix "$into/node"
+        npm install --loglevel=error --no-audit --no-fund --no-package-lock --prefix "$into/node"
         cp $from/node/package.json "$into/node/installed.json"
     fi
 }
