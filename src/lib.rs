@@ -39,6 +39,7 @@ pub extern "C-unwind" fn _PG_init() {
     tenant::binding::init();
     tenant::signing_keys::init();
     pg::load::init();
+    tenant::guard::init();
     tree::init();
     jobs::init();
     pg::session::reserve_prefix();

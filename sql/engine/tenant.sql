@@ -135,3 +135,13 @@ REVOKE ALL ON FUNCTION
     crm_tree.revoke_org(text, uuid), crm_tree.revoke_org(text, bigint), crm_tree.revoke_org(text, text),
     crm_tree.unprotect(regclass)
     FROM PUBLIC;
+
+-- The guard ---------------------------------------------------------------------------------------
+
+CREATE FUNCTION crm_tree._wall_changed() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'crm_tree_wall_changed';
+COMMENT ON FUNCTION crm_tree._wall_changed() IS 'Trigger of the registry of walls: the guard of every session looks at it again.';
+REVOKE ALL ON FUNCTION crm_tree._wall_changed() FROM PUBLIC;
+CREATE TRIGGER wall_changed AFTER INSERT OR UPDATE OR DELETE ON crm_tree.wall
+    FOR EACH ROW EXECUTE FUNCTION crm_tree._wall_changed();
+ALTER TABLE crm_tree.wall ENABLE ALWAYS TRIGGER wall_changed;

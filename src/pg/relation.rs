@@ -36,6 +36,12 @@ pub fn changed() -> bool {
     CHANGED.with(|c| c.replace(false))
 }
 
+/// Has every session, this one included, forget what it remembers of relations.
+pub fn invalidate_all() {
+    // SAFETY: queues a message, sent when the transaction commits.
+    unsafe { pg_sys::CacheInvalidateRelcacheAll() }
+}
+
 /// A table's catalog facts.
 pub struct Facts {
     pub schema: String,
@@ -66,4 +72,64 @@ pub fn column_type(relation: Oid, column: i16) -> String {
         let type_oid = pg_sys::get_atttype(relation, column);
         CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)).to_string_lossy().into_owned()
     }
+}
+
+/// The elements of a list of pointers.
+pub(super) unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut std::ffi::c_void> {
+    // SAFETY: the caller's list is null or holds pointers, and stays as it is meanwhile.
+    let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
+    (0..count).map(move |i| unsafe { (*(*list).elements.add(i)).ptr_value })
+}
+
+/// The tables that this one is a partition or inheritance child of, one level up.
+pub(super) fn parents(relation: Oid) -> Vec<Oid> {
+    // pg_inherits by (inhrelid, inhseqno); column 2 is inhparent.
+    linked(2611, 2680, &[(1, relation)], &[], 2)
+}
+
+/// The relations that a rewrite rule reads.
+pub(super) fn read_by_rule(rule: Oid) -> Vec<Oid> {
+    let rules = Oid::from(2618);
+    // pg_depend by (classid, objid, objsubid); columns 4 and 5 are refclassid and refobjid.
+    linked(2608, 2673, &[(1, rules), (2, rule)], &[(4, pg_sys::RelationRelationId)], 5)
+}
+
+/// Column `wanted` of the rows of a catalog that an index finds by `keys` and that have the values
+/// `also`; all are oids that are never null. The catalogs' own oids are the same in every version.
+fn linked(catalog: u32, index: u32, keys: &[(i16, Oid)], also: &[(i16, Oid)], wanted: i16) -> Vec<Oid> {
+    let mut found = Vec::new();
+    // SAFETY: relation and scan are opened and closed in pairs; on an error PostgreSQL closes them.
+    unsafe {
+        let rel = pg_sys::table_open(catalog.into(), pg_sys::AccessShareLock as i32);
+        let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys
+            .iter()
+            .map(|(column, value)| {
+                let mut key = pg_sys::ScanKeyData::default();
+                let strategy = pg_sys::BTEqualStrategyNumber as u16;
+                let value = pg_sys::Datum::from(*value);
+                pg_sys::ScanKeyInit(&mut key, *column, strategy, pg_sys::F_OIDEQ.into(), value);
+                key
+            })
+            .collect();
+        let count = scan_keys.len() as i32;
+        let now = std::ptr::null_mut();
+        let scan = pg_sys::systable_beginscan(rel, index.into(), true, now, count, scan_keys.as_mut_ptr());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let value = |column: i16| {
+                let mut is_null = false;
+                let datum = pg_sys::heap_getattr(tuple, column.into(), (*rel).rd_att, &mut is_null);
+                Oid::from(datum.value() as u32)
+            };
+            if also.iter().all(|(column, is)| value(*column) == *is) {
+                found.push(value(wanted));
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(rel, pg_sys::AccessShareLock as i32);
+    }
+    found
 }

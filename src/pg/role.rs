@@ -1,5 +1,6 @@
 //! Roles: who is asking, what they may, and acting for another with the rights that need it.
 
+use super::frames;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::ffi::CStr;
@@ -18,6 +19,12 @@ pub fn is_superuser(role: Oid) -> bool {
 pub fn has_privileges_of(member: Oid, role: Oid) -> bool {
     // SAFETY: a cached catalog lookup.
     unsafe { pg_sys::has_privs_of_role(member, role) }
+}
+
+/// Does the role have BYPASSRLS, or is it a superuser?
+pub fn bypasses_row_security(role: Oid) -> bool {
+    // SAFETY: a syscache lookup.
+    unsafe { pg_sys::has_bypassrls_privilege(role) }
 }
 
 /// The role's name, or None where the role is gone.
@@ -77,7 +84,9 @@ pub fn as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
 /// alone are not enough under FORCE ROW LEVEL SECURITY. For statements that fire no trigger, since
 /// that would go past it too.
 pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, work)
+    act_as(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, || {
+        frames::own(frames::Reach::ForeignKeyCheck, work)
+    })
 }
 
 fn confined(owner: Oid) -> u32 {
@@ -85,8 +94,7 @@ fn confined(owner: Oid) -> u32 {
 }
 
 fn as_open_as_now() -> u32 {
-    // SAFETY: a syscache lookup.
-    if unsafe { pg_sys::has_bypassrls_privilege(current()) } { pg_sys::SECURITY_NOFORCE_RLS } else { 0 }
+    if bypasses_row_security(current()) { pg_sys::SECURITY_NOFORCE_RLS } else { 0 }
 }
 
 /// Plans statements as the current user past the row security he put on his own tables.
@@ -96,10 +104,14 @@ pub fn planning_past_row_security<R>(work: impl FnOnce() -> R) -> R {
 
 /// Does row security apply to what the current user does with this table?
 pub fn is_behind_row_security(relation: Oid) -> bool {
+    is_walled(Oid::INVALID, relation)
+}
+
+/// The same for what is done as `role`.
+pub fn is_walled(role: Oid, relation: Oid) -> bool {
     // SAFETY: a syscache lookup; without an error where `row_security` is off.
     unsafe {
-        pg_sys::check_enable_rls(relation, Oid::INVALID, true)
-            == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+        pg_sys::check_enable_rls(relation, role, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
 }
 

@@ -69,8 +69,10 @@ fn by_key(
         let mut scan_key = pg_sys::ScanKeyData::default();
         pg_sys::ScanKeyInit(&mut scan_key, 1, pg_sys::BTEqualStrategyNumber as u16, equal.into(), key);
         scan_key.sk_collation = pg_sys::C_COLLATION_OID;
-        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        let scan = pg_sys::systable_beginscan(rel, index_id, true, snapshot, 1, &mut scan_key);
+        // No snapshot: one for catalogs is taken, which shows what is committed now and may be taken
+        // in a parallel operation too.
+        let now = std::ptr::null_mut();
+        let scan = pg_sys::systable_beginscan(rel, index_id, true, now, 1, &mut scan_key);
         let mut found = false;
         while !found {
             let tuple = pg_sys::systable_getnext(scan);
@@ -82,7 +84,6 @@ fn by_key(
             found = read(&Found { row, tuple, desc: (*rel).rd_att });
         }
         pg_sys::systable_endscan(scan);
-        pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::table_close(rel, pg_sys::AccessShareLock as i32);
         found
     }

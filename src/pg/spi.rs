@@ -1,6 +1,7 @@
 //! Kept plans, run the way foreign keys run theirs: reads and writes see what is committed now, and
 //! a write to a row that the transaction's own snapshot cannot see is a serialization failure.
 
+use super::frames::{self, Reach};
 use super::{role, settings, xact};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -53,10 +54,10 @@ thread_local! {
 /// while the statement does, a trigger of the user's own above all, is behind the wall as always;
 /// the plans made in there would otherwise stay in the session and show every org.
 pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
-    settings::without_jit(|| run_plan(sql, args))
+    frames::own(Reach::Statement, || settings::without_jit(|| run_own(sql, args)))
 }
 
-fn run_plan<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
+fn run_own<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
     let types: Vec<pg_sys::Oid> = args.iter().map(Arg::type_oid).collect();
     let mut values: Vec<pg_sys::Datum> = args.into_iter().map(Arg::into_datum).collect();
     let nulls = CString::new(vec![b' '; values.len()]).expect("spaces");

@@ -1,8 +1,10 @@
 //! The wall: who is bound to which org, and the policies that keep every row to its org.
 
 pub mod binding;
+pub mod door;
 pub mod grants;
 pub mod load_view;
+pub mod guard;
 pub mod org;
 pub mod search;
 pub mod signing_keys;

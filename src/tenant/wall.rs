@@ -2,7 +2,8 @@
 
 use crate::catalog::{self, Column, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
-use crate::pg::{role, scan};
+use crate::pg::trigger::{Call, Outcome};
+use crate::pg::{relation, role, scan};
 use pgrx::prelude::*;
 
 /// The type of an org column, and with it the function its policy asks.
@@ -120,6 +121,13 @@ fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
         )
     })
     .expect("the registry takes every table");
+}
+
+/// AFTER ROW, on the registry: every session looks again at which tables are protected. Not only the
+/// table named: its partitions and children are protected with it.
+pub fn changed<'a>(_call: &Call<'a>) -> Outcome<'a> {
+    relation::invalidate_all();
+    Outcome::Done
 }
 
 /// The org column of a protected table.

@@ -1,0 +1,157 @@
+//! Whose statement is it: our own maintenance's, a foreign key's, or somebody's own?
+//!
+//! PostgreSQL keeps a stack of error contexts. Each statement run through SPI has a frame there, and so
+//! has each function of a procedural language and each SQL function. A statement of ours stands
+//! directly on the frame at which we began; one that it sets off (a trigger's, a function's) cannot
+//! stand there, whatever its text, because its frame lies above ours. SQL cannot forge a position.
+//!
+//! A language whose handler leaves no frame (PL/Tcl) blurs this: see `is_foreign_keys`.
+
+use super::xact;
+use pgrx::pg_sys;
+use pgrx::pg_sys::ErrorContextCallback;
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+
+/// How far above our own frame our statement may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The statement itself.
+    Statement,
+    /// Also the query that an ALTER TABLE of ours checks a foreign key with. For statements that fire
+    /// no trigger.
+    ForeignKeyCheck,
+}
+
+#[derive(Clone, Copy)]
+struct Own {
+    base: *mut ErrorContextCallback,
+    levels: u8,
+}
+
+/// A statement that was let through where a later one has to be told from a foreign key's.
+#[derive(Clone, Copy)]
+struct Passed {
+    frame: *mut ErrorContextCallback,
+    callback: usize,
+    arg: *mut c_void,
+    depth: i32,
+}
+
+thread_local! {
+    static OWN: Cell<Option<Own>> = const { Cell::new(None) };
+    static PASSED: RefCell<Vec<Passed>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Called once, when the library is loaded.
+pub fn init() {
+    xact::at_top_end(|| PASSED.with(|p| p.borrow_mut().clear()));
+}
+
+struct PutBack(Option<Own>);
+
+impl Drop for PutBack {
+    fn drop(&mut self) {
+        OWN.set(self.0);
+    }
+}
+
+/// Does work whose statements are our own maintenance's.
+pub fn own<R>(reach: Reach, work: impl FnOnce() -> R) -> R {
+    let levels = match reach {
+        Reach::Statement => 1,
+        Reach::ForeignKeyCheck => 2,
+    };
+    // SAFETY: reads backend state.
+    let base = unsafe { pg_sys::error_context_stack };
+    let _put_back = PutBack(OWN.replace(Some(Own { base, levels })));
+    work()
+}
+
+unsafe fn callback(frame: *mut ErrorContextCallback) -> usize {
+    // SAFETY: the caller's frame is on the stack.
+    unsafe { (*frame).callback }.map_or(0, |function| function as usize)
+}
+
+/// Is the statement about to run one of ours?
+pub fn is_own() -> bool {
+    let Some(own) = OWN.get() else { return false };
+    // SAFETY: frames on the stack are alive.
+    unsafe {
+        let top = pg_sys::error_context_stack;
+        let mut frame = top;
+        for _ in 0..own.levels {
+            if frame.is_null() || callback(frame) != callback(top) {
+                return false;
+            }
+            frame = (*frame).previous;
+            if frame == own.base {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Is the frame on the stack, below `from`?
+unsafe fn is_below(from: *mut ErrorContextCallback, passed: &Passed) -> bool {
+    // SAFETY: as above; a remembered frame is only compared until it is found on the stack.
+    unsafe {
+        let mut frame = from;
+        while !frame.is_null() {
+            if frame == passed.frame {
+                return callback(frame) == passed.callback && (*frame).arg == passed.arg;
+            }
+            frame = (*frame).previous;
+        }
+        false
+    }
+}
+
+fn trigger_depth() -> i32 {
+    // SAFETY: reads a static, and nothing of its call info.
+    unsafe { pg_sys::pg_trigger_depth(std::ptr::null_mut()).value() as i32 }
+}
+
+/// Is the statement about to run one by which a foreign key checks or cascades?
+///
+/// Those run as the table's owner past row security; nothing else in PostgreSQL does. So do, alas,
+/// the triggers that a cascade reaches. The first such statement, in a place that was behind row
+/// security, is the foreign key's. Inside, one is a foreign key's if it stands directly on a
+/// statement that was let through, one trigger deeper: a trigger function in a procedural language
+/// has a frame between the two, a foreign key's has none.
+pub fn is_foreign_keys() -> bool {
+    // SAFETY: reads backend state and frames on the stack.
+    unsafe {
+        let top = pg_sys::error_context_stack;
+        if top.is_null() || !pg_sys::InNoForceRLSOperation() {
+            return false;
+        }
+        let below = (*top).previous;
+        PASSED.with(|passed| {
+            let passed = passed.borrow();
+            let inside = OWN.get().is_some() || passed.iter().any(|p| is_below(below, p));
+            !inside || {
+                let depth = trigger_depth();
+                passed.iter().any(|p| p.frame == below && p.depth + 1 == depth && is_below(below, p))
+            }
+        })
+    }
+}
+
+/// Remembers the statement that was let through, where that will matter.
+pub fn remember() {
+    // SAFETY: as above.
+    unsafe {
+        let top = pg_sys::error_context_stack;
+        if top.is_null() || (OWN.get().is_none() && !pg_sys::InNoForceRLSOperation()) {
+            return;
+        }
+        let this = Passed { frame: top, callback: callback(top), arg: (*top).arg, depth: trigger_depth() };
+        PASSED.with(|passed| {
+            let mut passed = passed.borrow_mut();
+            passed.retain(|p| is_below((*top).previous, p));
+            passed.push(this);
+        });
+    }
+}

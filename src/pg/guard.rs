@@ -1,0 +1,231 @@
+//! The hooks that see which tables a statement touches, and whether their wall stands before it.
+//!
+//! The executor's permission hook is asked for each statement, for COPY, for EXPLAIN, and for the query
+//! that validates a foreign key. Row security entered the statement when it was rewritten; what is
+//! asked here is whether it had to.
+
+use super::{frames, protected, role};
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use protected::Standing;
+use std::ffi::{c_int, c_void};
+
+/// Why row security would not be applied to a protected table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Row security is off, or the wall's policy is not what it was.
+    SwitchedOff,
+    Altered,
+    /// The rows stand in a materialized view.
+    Copied,
+    /// Whoever the statement works as.
+    Superuser(Oid),
+    BypassesRls(Oid),
+    UnforcedOwner(Oid),
+    /// A trigger reached by a foreign key's cascade, or by path maintenance.
+    InCascade,
+    Truncate,
+}
+
+/// A statement that touches a protected table past its wall.
+#[derive(Clone, Copy, Debug)]
+pub struct Breach {
+    pub relation: Oid,
+    pub cause: Cause,
+}
+
+/// What is decided elsewhere.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// Is the guard at work? Asked for each statement.
+    pub is_on: fn() -> bool,
+    /// Is this the role that the service door works as?
+    pub is_service: fn(Oid) -> bool,
+    /// Told of a breach; raises to refuse it.
+    pub breach: fn(Breach),
+}
+
+static mut RULES: Option<Rules> = None;
+static mut NEXT_PERMS: pg_sys::ExecutorCheckPerms_hook_type = None;
+static mut NEXT_ACCESS: pg_sys::object_access_hook_type = None;
+
+/// Puts the hooks in their places. Called once, when the library is loaded.
+pub fn init(rules: Rules) {
+    protected::init();
+    frames::init();
+    // SAFETY: the hooks have the signatures PostgreSQL expects and hand on to whoever was there.
+    unsafe {
+        RULES = Some(rules);
+        NEXT_PERMS = pg_sys::ExecutorCheckPerms_hook;
+        pg_sys::ExecutorCheckPerms_hook = Some(perms);
+        NEXT_ACCESS = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(access);
+    }
+}
+
+/// Was the library loaded before the session's first statement? In a parallel worker: is it not for
+/// this process to say.
+pub fn is_preloaded() -> bool {
+    // SAFETY: reads backend state.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress || pg_sys::debug_query_string.is_null() }
+}
+
+/// Turns a setting's default, in this session and the parallel workers it starts, into another.
+/// What was configured stays.
+pub fn set_default(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+    // SAFETY: both strings are 'static here. A parallel operation, in which nothing can be set, has
+    // loaded the library before it began.
+    unsafe {
+        if !pg_sys::IsInParallelMode() {
+            let dynamic = pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT;
+            pg_sys::SetConfigOption(name.as_ptr(), value.as_ptr(), pg_sys::GucContext::PGC_INTERNAL, dynamic);
+        }
+    }
+}
+
+fn rules() -> Option<Rules> {
+    // SAFETY: written once, when the library was loaded.
+    unsafe { RULES }
+}
+
+/// Holds no Rust value when it calls on: errors of other hooks leave it by longjmp.
+#[cfg(feature = "pg15")]
+unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool {
+    // SAFETY: PostgreSQL's own arguments; entries are read by their kind.
+    unsafe {
+        if let Some(next) = NEXT_PERMS
+            && !next(tables, loud)
+        {
+            return false;
+        }
+        if !is_asked() {
+            return true;
+        }
+        for entry in super::relation::list(tables) {
+            let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
+            // Without permissions to check: a partition that the planner added, a rule's OLD and NEW.
+            if entry.rtekind == pg_sys::RTEKind::RTE_RELATION
+                && entry.requiredPerms != 0
+                && !passes(entry.relid, entry.checkAsUser, loud)
+            {
+                return false;
+            }
+        }
+        frames::remember();
+        true
+    }
+}
+
+/// Holds no Rust value when it calls on: errors of other hooks leave it by longjmp.
+#[cfg(not(feature = "pg15"))]
+unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys::List, loud: bool) -> bool {
+    // SAFETY: PostgreSQL's own arguments.
+    unsafe {
+        if let Some(next) = NEXT_PERMS
+            && !next(tables, infos, loud)
+        {
+            return false;
+        }
+        if !is_asked() {
+            return true;
+        }
+        for info in super::relation::list(infos) {
+            let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
+            if !passes(info.relid, info.checkAsUser, loud) {
+                return false;
+            }
+        }
+        frames::remember();
+        true
+    }
+}
+
+/// Is there something to judge? The part of a plan that a parallel worker runs was judged by its
+/// leader, who knows what set it off; what functions do inside it was not.
+fn is_asked() -> bool {
+    // SAFETY: reads backend state.
+    let leaders = unsafe { pg_sys::ParallelWorkerNumber >= 0 && pg_sys::error_context_stack.is_null() };
+    !leaders && rules().is_some_and(|rules| (rules.is_on)())
+}
+
+/// May the statement touch this relation? Catalogs and what is known to be open are the fast path.
+#[inline]
+fn passes(relation: Oid, as_user: Oid, loud: bool) -> bool {
+    if relation.to_u32() < pg_sys::FirstNormalObjectId || protected::known(relation) == Some(Standing::Open) {
+        return true;
+    }
+    // SAFETY: guarded; what it raises is an ordinary PostgreSQL error here.
+    unsafe { judge(relation, as_user, loud) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn judge(relation: Oid, as_user: Oid, loud: bool) -> bool {
+    let standing = protected::standing(relation);
+    if standing == Standing::Open {
+        return true;
+    }
+    if !loud {
+        // The check of a new foreign key asks whether it may read both tables. It would see the
+        // bound org's rows and take the key to be good; told no, it checks row by row and sees all.
+        return frames::is_own();
+    }
+    let user = if as_user == Oid::INVALID { role::current() } else { as_user };
+    if standing == Standing::Walled && role::is_walled(user, relation) {
+        return true;
+    }
+    let Some(rules) = rules() else { return true };
+    if frames::is_foreign_keys() || frames::is_own() || (rules.is_service)(user) {
+        return true;
+    }
+    let cause = match standing {
+        Standing::SwitchedOff => Cause::SwitchedOff,
+        Standing::Altered => Cause::Altered,
+        Standing::Copied => Cause::Copied,
+        Standing::Walled | Standing::Open => role_cause(user),
+    };
+    (rules.breach)(Breach { relation, cause });
+    true
+}
+
+fn role_cause(user: Oid) -> Cause {
+    // SAFETY: reads backend state.
+    let in_cascade = unsafe { pg_sys::InNoForceRLSOperation() };
+    if role::is_superuser(user) {
+        Cause::Superuser(user)
+    } else if role::bypasses_row_security(user) {
+        Cause::BypassesRls(user)
+    } else if in_cascade {
+        Cause::InCascade
+    } else {
+        Cause::UnforcedOwner(user)
+    }
+}
+
+/// TRUNCATE asks nobody for its rows; a trigger of ours refuses it, while the trigger is there.
+unsafe extern "C-unwind" fn access(
+    event: pg_sys::ObjectAccessType::Type,
+    class: Oid,
+    object: Oid,
+    part: c_int,
+    arg: *mut c_void,
+) {
+    // SAFETY: PostgreSQL's own arguments are handed on.
+    unsafe {
+        if let Some(next) = NEXT_ACCESS {
+            next(event, class, object, part, arg);
+        }
+        if event == pg_sys::ObjectAccessType::OAT_TRUNCATE && is_asked() {
+            judge_truncate(object);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn judge_truncate(relation: Oid) {
+    if !matches!(protected::standing(relation), Standing::Open | Standing::Copied)
+        && let Some(rules) = rules()
+    {
+        (rules.breach)(Breach { relation, cause: Cause::Truncate });
+    }
+}

@@ -1,0 +1,210 @@
+//! What the registry and the catalog say of a relation's wall, remembered until either changes.
+
+use super::{relation, scan};
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+
+/// How a relation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not protected.
+    Open,
+    /// Protected, and the wall is as `protect` put it up.
+    Walled,
+    /// Protected, and row security is switched off.
+    SwitchedOff,
+    /// Protected, and the policy `crm_tree_wall` is gone or is another than `protect` made.
+    Altered,
+    /// A materialized view that holds rows of a protected table.
+    Copied,
+}
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<Oid, Standing>> = RefCell::new(HashMap::new());
+    /// Another one with each invalidation: what was read meanwhile is not remembered.
+    static VERSION: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Called once, when the library is loaded.
+pub fn init() {
+    // SAFETY: the callback never unwinds.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0)) }
+}
+
+unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, relation: Oid) {
+    VERSION.set(VERSION.get() + 1);
+    KNOWN.with(|known| {
+        if relation == Oid::INVALID {
+            known.borrow_mut().clear();
+        } else {
+            known.borrow_mut().remove(&relation);
+        }
+    });
+}
+
+/// How the relation stands, where that is known already. Cheap: asked for each table of each statement.
+pub fn known(relation: Oid) -> Option<Standing> {
+    KNOWN.with(|known| known.borrow().get(&relation).copied())
+}
+
+/// How the relation stands.
+pub fn standing(relation: Oid) -> Standing {
+    known(relation).unwrap_or_else(|| {
+        let before = VERSION.get();
+        let standing = read(relation);
+        if VERSION.get() == before {
+            KNOWN.with(|known| known.borrow_mut().insert(relation, standing));
+        }
+        standing
+    })
+}
+
+fn read(relation: Oid) -> Standing {
+    // SAFETY: catalog lookups; the relation is closed again, also by PostgreSQL after an error.
+    unsafe {
+        if pg_sys::get_extension_oid(c"crm_tree".as_ptr(), true) == Oid::INVALID {
+            return Standing::Open;
+        }
+        let rel = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if rel.is_null() {
+            return Standing::Open;
+        }
+        let kind = (*(*rel).rd_rel).relkind as u8;
+        let standing = match kind {
+            b'r' | b'p' => table(rel),
+            b'm' if rules_read(rel).into_iter().any(shows_protected) => Standing::Copied,
+            _ => Standing::Open,
+        };
+        pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
+        standing
+    }
+}
+
+unsafe fn table(rel: pg_sys::Relation) -> Standing {
+    // SAFETY: the caller holds the relation open.
+    unsafe {
+        let relation = (*rel).rd_id;
+        let Some(column) = org_column(relation) else { return Standing::Open };
+        if !(*(*rel).rd_rel).relrowsecurity {
+            return Standing::SwitchedOff;
+        }
+        let number = pg_sys::get_attnum(relation, column.as_ptr());
+        let policies = (*rel).rd_rsdesc;
+        let stands = !policies.is_null()
+            && relation::list((*policies).policies).any(|policy| is_wall(policy.cast(), number));
+        if stands { Standing::Walled } else { Standing::Altered }
+    }
+}
+
+/// The org column by which the relation, or a table that it is a partition or child of, is protected.
+fn org_column(relation: Oid) -> Option<CString> {
+    let mut lineage = vec![relation];
+    let mut at = 0;
+    while at < lineage.len() {
+        let mut column = None;
+        scan::by_relation(c"wall", c"wall_pkey", lineage[at], |wall| {
+            column = wall.shown(c"org_column");
+            true
+        });
+        if let Some(column) = column {
+            return CString::new(column).ok();
+        }
+        for parent in relation::parents(lineage[at]) {
+            if !lineage.contains(&parent) {
+                lineage.push(parent);
+            }
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Is this the policy that `protect` made: restrictive, for every command and role, the org column
+/// equal to the bound org, for reading and for writing?
+unsafe fn is_wall(policy: *const pg_sys::RowSecurityPolicy, column: i16) -> bool {
+    // SAFETY: the relation cache's own policy; `roles` is an array of oids with one dimension.
+    unsafe {
+        let policy = &*policy;
+        let roles = policy.roles;
+        let offset = match (*roles).dataoffset {
+            0 => (size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>()).next_multiple_of(8),
+            set => set as usize,
+        };
+        let first = *roles.cast::<u8>().add(offset).cast::<Oid>();
+        CStr::from_ptr(policy.policy_name) == c"crm_tree_wall"
+            && !policy.permissive
+            && policy.polcmd as u8 == b'*'
+            && first == Oid::INVALID
+            && is_predicate(policy.qual.cast(), column)
+            && is_predicate(policy.with_check_qual.cast(), column)
+    }
+}
+
+unsafe fn is_predicate(node: *const pg_sys::Node, column: i16) -> bool {
+    // SAFETY: each node is read as what its tag says.
+    unsafe {
+        if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_OpExpr {
+            return false;
+        }
+        let operation = &*node.cast::<pg_sys::OpExpr>();
+        let args: Vec<*mut pg_sys::Node> = relation::list(operation.args).map(|arg| arg.cast()).collect();
+        let [mut left, right] = args[..] else { return false };
+        if (*left).type_ == pg_sys::NodeTag::T_RelabelType {
+            left = (*left.cast::<pg_sys::RelabelType>()).arg.cast();
+        }
+        if (*left).type_ != pg_sys::NodeTag::T_Var || (*right).type_ != pg_sys::NodeTag::T_FuncExpr {
+            return false;
+        }
+        let equal =
+            [pg_sys::F_UUID_EQ, pg_sys::F_INT8EQ, pg_sys::F_INT48EQ, pg_sys::F_INT28EQ, pg_sys::F_TEXTEQ];
+        (*left.cast::<pg_sys::Var>()).varattno == column
+            && equal.contains(&pg_sys::get_opcode(operation.opno).to_u32())
+            && is_current_org((*right.cast::<pg_sys::FuncExpr>()).funcid)
+    }
+}
+
+unsafe fn is_current_org(function: Oid) -> bool {
+    // SAFETY: syscache lookups; the name is palloc'd or null.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        !name.is_null()
+            && pg_sys::get_func_namespace(function) == pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), true)
+            && [c"current_org", c"current_org_bigint", c"current_org_text"].contains(&CStr::from_ptr(name))
+    }
+}
+
+/// The relations that the rules of a view or materialized view read.
+unsafe fn rules_read(rel: pg_sys::Relation) -> Vec<Oid> {
+    // SAFETY: the caller holds the relation open, which keeps its rules.
+    unsafe {
+        let rules = (*rel).rd_rules;
+        if rules.is_null() {
+            return Vec::new();
+        }
+        (0..(*rules).numLocks as usize)
+            .flat_map(|i| relation::read_by_rule((**(*rules).rules.add(i)).ruleId))
+            .filter(|read| *read != (*rel).rd_id)
+            .collect()
+    }
+}
+
+/// Is the relation protected, or does it show what is?
+fn shows_protected(relation: Oid) -> bool {
+    // SAFETY: as in `read`.
+    unsafe {
+        let rel = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if rel.is_null() {
+            return false;
+        }
+        let shows = match (*(*rel).rd_rel).relkind as u8 {
+            b'r' | b'p' => org_column(relation).is_some(),
+            b'v' | b'm' => rules_read(rel).into_iter().any(shows_protected),
+            _ => false,
+        };
+        pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
+        shows
+    }
+}

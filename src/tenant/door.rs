@@ -1,0 +1,4 @@
+use pgrx::prelude::*;
+pub fn is_service(_user: pg_sys::Oid) -> bool {
+    false
+}
