@@ -40,6 +40,7 @@ pub extern "C-unwind" fn _PG_init() {
     tenant::signing_keys::init();
     pg::load::init();
     tenant::guard::init();
+    pg::door::init();
     tree::init();
     jobs::init();
     pg::session::reserve_prefix();

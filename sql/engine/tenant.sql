@@ -145,3 +145,63 @@ REVOKE ALL ON FUNCTION crm_tree._wall_changed() FROM PUBLIC;
 CREATE TRIGGER wall_changed AFTER INSERT OR UPDATE OR DELETE ON crm_tree.wall
     FOR EACH ROW EXECUTE FUNCTION crm_tree._wall_changed();
 ALTER TABLE crm_tree.wall ENABLE ALWAYS TRIGGER wall_changed;
+
+-- The wall's record, and the service door -----------------------------------------------------------
+
+CREATE TABLE crm_tree.wall_event (
+    id       bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT wall_event_pkey PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    kind     text NOT NULL,
+    org      text COLLATE "C",
+    relation regclass,
+    who      text NOT NULL DEFAULT session_user,
+    detail   text
+);
+ALTER TABLE crm_tree.wall_event ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree.wall_event FROM PUBLIC;
+COMMENT ON TABLE crm_tree.wall_event IS 'What was done to the walls, and past them by the service door, in transactions that committed. For superusers; not dumped.';
+
+CREATE FUNCTION crm_tree._wall_event(kind text, relation regclass, detail text) RETURNS void
+    LANGUAGE sql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'INSERT INTO crm_tree.wall_event (kind, org, relation, detail)
+        VALUES ($1, CASE WHEN crm_tree.is_bound() THEN crm_tree.current_org_text() END, $2, $3)';
+COMMENT ON FUNCTION crm_tree._wall_event(text, regclass, text) IS 'Writes a row of wall_event, as the session''s user and for the bound org.';
+REVOKE ALL ON FUNCTION crm_tree._wall_event(text, regclass, text) FROM PUBLIC;
+
+-- Roles belong to the cluster: another database may have made it. One that somebody can act as would
+-- be a door without a lock.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'crm_tree_service') THEN
+        CREATE ROLE crm_tree_service NOLOGIN BYPASSRLS;
+    ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles
+                   WHERE rolname = 'crm_tree_service' AND (rolcanlogin OR rolsuper OR rolcreaterole OR NOT rolbypassrls))
+       OR EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.roleid = 'crm_tree_service'::pg_catalog.regrole) THEN
+        RAISE EXCEPTION 'role "crm_tree_service" exists and is not a NOLOGIN role with BYPASSRLS and no members'
+            USING ERRCODE = 'duplicate_object', HINT = 'Rename it, or make it so: ALTER ROLE crm_tree_service NOLOGIN BYPASSRLS;';
+    END IF;
+END
+$$;
+
+CREATE TABLE crm_tree.door_grant (
+    role       regrole CONSTRAINT door_grant_pkey PRIMARY KEY,
+    role_name  text NOT NULL,
+    granted_by text NOT NULL DEFAULT session_user,
+    granted_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE crm_tree.door_grant ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree.door_grant FROM PUBLIC;
+COMMENT ON TABLE crm_tree.door_grant IS 'Which role may open the service door. A row counts only while role still has the name role_name.';
+SELECT pg_catalog.pg_extension_config_dump('crm_tree.door_grant', '');
+
+CREATE FUNCTION crm_tree.open_service_door(reason text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'open_service_door_wrapper';
+COMMENT ON FUNCTION crm_tree.open_service_door(text) IS 'Works as role crm_tree_service until the transaction ends: read-only, across orgs, on the tables that this role was granted. Needs grant_service_door(); 42501 without. Logged always, and recorded in wall_event if the transaction commits.';
+
+CREATE FUNCTION crm_tree.grant_service_door(role text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'grant_service_door_wrapper';
+COMMENT ON FUNCTION crm_tree.grant_service_door(text) IS 'Lets a role, and roles that have its privileges, open the service door. For superusers, and roles granted EXECUTE.';
+CREATE FUNCTION crm_tree.revoke_service_door(role text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'revoke_service_door_wrapper';
+COMMENT ON FUNCTION crm_tree.revoke_service_door(text) IS 'Takes the grant back; false where there was none.';
+REVOKE ALL ON FUNCTION crm_tree.grant_service_door(text), crm_tree.revoke_service_door(text) FROM PUBLIC;

@@ -10,6 +10,7 @@ pub mod cursor;
 pub mod entry;
 pub mod link_triggers;
 pub mod load;
+pub mod door;
 pub mod frames;
 pub mod guard;
 pub mod lock;

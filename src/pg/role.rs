@@ -21,6 +21,14 @@ pub fn has_privileges_of(member: Oid, role: Oid) -> bool {
     unsafe { pg_sys::has_privs_of_role(member, role) }
 }
 
+/// The role of this name.
+pub fn find(name: &str) -> Option<Oid> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a syscache lookup; invalid for a missing role.
+    let role = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (role != Oid::INVALID).then_some(role)
+}
+
 /// Does the role have BYPASSRLS, or is it a superuser?
 pub fn bypasses_row_security(role: Oid) -> bool {
     // SAFETY: a syscache lookup.

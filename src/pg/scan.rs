@@ -57,6 +57,19 @@ fn by_key(
     index: &CStr,
     equal: u32,
     key: pg_sys::Datum,
+    read: impl FnMut(&Found<'_>) -> bool,
+) -> bool {
+    scan(table, Some((index, equal, key)), read)
+}
+
+/// All rows of `crm_tree.<table>`, for one that has few.
+pub fn all(table: &CStr, read: impl FnMut(&Found<'_>) -> bool) -> bool {
+    scan(table, None, read)
+}
+
+fn scan(
+    table: &CStr,
+    by: Option<(&CStr, u32, pg_sys::Datum)>,
     mut read: impl FnMut(&Found<'_>) -> bool,
 ) -> bool {
     // SAFETY: relation and scan are opened and closed in pairs; on an error PostgreSQL's resource
@@ -64,15 +77,19 @@ fn by_key(
     unsafe {
         let namespace = pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), false);
         let rel_id = pg_sys::get_relname_relid(table.as_ptr(), namespace);
-        let index_id = pg_sys::get_relname_relid(index.as_ptr(), namespace);
         let rel = pg_sys::table_open(rel_id, pg_sys::AccessShareLock as i32);
         let mut scan_key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(&mut scan_key, 1, pg_sys::BTEqualStrategyNumber as u16, equal.into(), key);
-        scan_key.sk_collation = pg_sys::C_COLLATION_OID;
+        let mut index_id = pg_sys::Oid::INVALID;
+        if let Some((index, equal, key)) = by {
+            index_id = pg_sys::get_relname_relid(index.as_ptr(), namespace);
+            pg_sys::ScanKeyInit(&mut scan_key, 1, pg_sys::BTEqualStrategyNumber as u16, equal.into(), key);
+            scan_key.sk_collation = pg_sys::C_COLLATION_OID;
+        }
+        let keys = i32::from(by.is_some());
         // No snapshot: one for catalogs is taken, which shows what is committed now and may be taken
         // in a parallel operation too.
         let now = std::ptr::null_mut();
-        let scan = pg_sys::systable_beginscan(rel, index_id, true, now, 1, &mut scan_key);
+        let scan = pg_sys::systable_beginscan(rel, index_id, by.is_some(), now, keys, &mut scan_key);
         let mut found = false;
         while !found {
             let tuple = pg_sys::systable_getnext(scan);

@@ -80,6 +80,29 @@ pub fn outlives_statement() -> bool {
     }
 }
 
+/// Is there a savepoint or an exception block around us?
+pub fn is_nested() -> bool {
+    // SAFETY: reads backend state.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() > 1 }
+}
+
+/// Has this transaction written, or taken a lock that it needed an id for?
+pub fn has_written() -> bool {
+    // SAFETY: reads backend state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+pub fn is_read_only() -> bool {
+    // SAFETY: reads backend state.
+    unsafe { pg_sys::XactReadOnly }
+}
+
+/// Is the server in recovery, and can write nothing?
+pub fn on_standby() -> bool {
+    // SAFETY: reads shared state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
 /// REPEATABLE READ and SERIALIZABLE keep one snapshot for the whole transaction.
 pub fn keeps_one_snapshot() -> bool {
     // SAFETY: reads backend state.

@@ -4,7 +4,7 @@ use super::grants;
 use super::org::OrgId;
 use crate::error::Refusal;
 use crate::pg::session::{self, Scope};
-use crate::pg::{cursor, role, xact};
+use crate::pg::{cursor, door, role, xact};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
@@ -26,8 +26,21 @@ fn first_pair() -> Option<(String, Option<String>)> {
     FIRST.with(|f| f.borrow().clone()).or_else(current_pair)
 }
 
+/// Is this transaction bound to an org, or was it?
+pub fn was_bound() -> bool {
+    first_pair().is_some()
+}
+
 /// A cursor WITH HOLD outlives the transaction, and shows the org's rows to whoever comes next.
 fn refuse_held_cursor() {
+    if door::is_open() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_CURSOR_DEFINITION,
+            "a cursor WITH HOLD would outlive the service door",
+        )
+        .hint("Leave WITH HOLD out, and fetch before the transaction ends.")
+        .raise()
+    }
     let Some((org, _)) = first_pair() else { return };
     Refusal::new(
         PgSqlErrorCode::ERRCODE_INVALID_CURSOR_DEFINITION,

@@ -36,7 +36,8 @@ fn checked(org: &str) -> &str {
     org
 }
 
-fn role_oid(name: &str) -> pg_sys::Oid {
+/// The role, or the refusal that names it.
+pub fn role_oid(name: &str) -> pg_sys::Oid {
     let oid = Spi::get_one_with_args::<pg_sys::Oid>(
         "SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name",
         &[DatumWithOid::from(name)],

@@ -2,6 +2,7 @@
 
 pub mod binding;
 pub mod door;
+pub mod event;
 pub mod grants;
 pub mod load_view;
 pub mod guard;

@@ -1,0 +1,57 @@
+//! Working as the service role until the transaction ends, read-only.
+
+use super::{role, xact};
+use pgrx::pg_sys;
+use pgrx::pg_sys::Oid;
+use std::cell::Cell;
+
+thread_local! {
+    /// Who opened it, and with which security context: what a commit goes back to.
+    static OPENED_BY: Cell<Option<(Oid, i32, Oid)>> = const { Cell::new(None) };
+}
+
+/// Called once, when the library is loaded.
+pub fn init() {
+    xact::at_top_end(close);
+}
+
+/// Switches to the role. The caller has checked that it may be done, and that the transaction is at
+/// its top level: so the switch holds until its end, and a rolled back savepoint leaves it alone.
+pub fn open(service: Oid) {
+    let (mut user, mut context) = (Oid::INVALID, 0);
+    // SAFETY: sets backend state that the end of the transaction puts back. The flag forbids SET ROLE
+    // and SET SESSION AUTHORIZATION meanwhile. Once a snapshot is taken, PostgreSQL lets nobody make
+    // the transaction writable again.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        pg_sys::set_config_option(
+            c"transaction_read_only".as_ptr(),
+            c"on".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+        let switched = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+        pg_sys::SetUserIdAndSecContext(service, switched);
+    }
+    OPENED_BY.set(Some((user, context, service)));
+}
+
+/// At the end of the transaction. An abort has gone back already, and so has a definer function in
+/// which it was opened.
+fn close() {
+    if let Some((user, context, service)) = OPENED_BY.take()
+        && role::current() == service
+    {
+        // SAFETY: as above; raises nothing.
+        unsafe { pg_sys::SetUserIdAndSecContext(user, context) }
+    }
+}
+
+/// Is it open?
+pub fn is_open() -> bool {
+    OPENED_BY.get().is_some_and(|(_, _, service)| role::current() == service)
+}
