@@ -18,6 +18,7 @@ mod jobs;
 #[allow(unsafe_code)]
 mod pg;
 mod rollup;
+mod telemetry;
 mod tenant;
 mod tree;
 
@@ -25,6 +26,7 @@ extension_sql_file!("../sql/engine/tenant.sql", name = "tenant", bootstrap);
 extension_sql_file!("../sql/engine/token.sql", name = "token", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/load.sql", name = "load", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/search.sql", name = "search", requires = ["tenant"]);
+extension_sql_file!("../sql/engine/telemetry.sql", name = "telemetry", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/tree.sql", name = "tree", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/links.sql", name = "links", requires = ["tree"]);
 extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["links"]);
@@ -36,6 +38,7 @@ extension_sql_file!("../sql/engine/jobs.sql", name = "jobs", requires = ["crm"])
 pub extern "C-unwind" fn _PG_init() {
     pg::xact::init();
     pg::relation::init();
+    telemetry::init();
     tenant::binding::init();
     tenant::signing_keys::init();
     pg::load::init();

@@ -106,3 +106,7 @@ COMMENT ON FUNCTION @schema@.grant_app(name) IS
 'Gives an application role the rights of an ordinary user of this instance: all but writing the bridge, the event keys and the snapshot days, changing recorded events, and DDL. Which orgs the role may bind is crm_tree.grant_org.';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA @schema@ FROM PUBLIC;
+
+-- What the service door shows. Its transactions are read-only.
+GRANT USAGE ON SCHEMA @schema@ TO crm_tree_service;
+GRANT SELECT ON ALL TABLES IN SCHEMA @schema@ TO crm_tree_service;

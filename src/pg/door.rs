@@ -21,7 +21,7 @@ pub fn open(service: Oid) {
     let (mut user, mut context) = (Oid::INVALID, 0);
     // SAFETY: sets backend state that the end of the transaction puts back. The flag forbids SET ROLE
     // and SET SESSION AUTHORIZATION meanwhile. Once a snapshot is taken, PostgreSQL lets nobody make
-    // the transaction writable again.
+    // the transaction writable again; a LOCAL setting would end with a function that has a SET clause.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         pg_sys::set_config_option(
@@ -29,7 +29,7 @@ pub fn open(service: Oid) {
             c"on".as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            pg_sys::GucAction::GUC_ACTION_SET,
             true,
             0,
             false,

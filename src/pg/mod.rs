@@ -22,6 +22,7 @@ pub mod rows;
 pub mod scan;
 pub mod session;
 pub mod settings;
+pub mod shmem;
 pub mod spi;
 pub mod stale;
 pub mod subxact;

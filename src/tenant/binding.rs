@@ -5,6 +5,7 @@ use super::org::OrgId;
 use crate::error::Refusal;
 use crate::pg::session::{self, Scope};
 use crate::pg::{cursor, door, role, xact};
+use crate::telemetry::{self, counts::Kind};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
@@ -109,6 +110,7 @@ fn bind(org: &str, user: Option<&str>, scope: Scope) {
     }
     let caller = role::current();
     if !role::is_superuser(caller) && !grants::may_bind(caller, org.as_str(), scope) {
+        telemetry::count(Kind::BindDenied);
         let name = role::name(caller).unwrap_or_default();
         let for_session = if scope == Scope::Session { ", for_session => true" } else { "" };
         Refusal::new(
@@ -170,6 +172,7 @@ fn scope_word(scope: Scope) -> &'static str {
 }
 
 fn refuse_rebind(first: &(String, Option<String>), wanted: &(String, Option<String>)) -> ! {
+    telemetry::count(Kind::BindDenied);
     let show = |pair: &(String, Option<String>)| match &pair.1 {
         Some(user) => format!("org {:?} as user {user:?}", pair.0),
         None => format!("org {:?}", pair.0),
@@ -193,6 +196,7 @@ pub fn refuse_unbound(kind: &str) -> ! {
         .hint(format!("Bind it as the type the table has, for example crm_tree.bind_org(…::{kind})."))
         .raise()
     }
+    telemetry::count(Kind::Unbound);
     Refusal::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "no org is bound")
         .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
         .raise()

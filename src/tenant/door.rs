@@ -5,6 +5,7 @@ use super::binding;
 use super::grants::role_oid;
 use crate::error::Refusal;
 use crate::pg::{cursor, door, role, scan, xact};
+use crate::telemetry::{self, counts::Kind};
 use pgrx::prelude::*;
 
 /// The role that the door works as: NOLOGIN, BYPASSRLS, and nobody is a member. The guard knows it by
@@ -92,6 +93,7 @@ fn open_service_door(reason: &str) {
             "Open it in a transaction of its own.",
         )
     }
+    telemetry::count(Kind::DoorOpened);
     // Said first: it stays said, whatever becomes of the transaction.
     log!("crm_tree: role \"{name}\" opens the service door: {reason}");
     // A standby has no table to write to.

@@ -5,6 +5,7 @@ use super::door;
 use crate::error::Refusal;
 use crate::pg::guard::{self, Breach, Cause, Rules};
 use crate::pg::{relation, role};
+use crate::telemetry::{self, counts::Kind};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
@@ -78,9 +79,11 @@ fn breach(breach: Breach) {
     let message =
         format!("the wall of {}.{} would not stand before this statement", table.schema, table.name);
     if MODE.get() == Mode::Log {
+        telemetry::count(Kind::GuardLogged);
         log!("{message}: {why}");
         return;
     }
+    telemetry::count(Kind::GuardRefused);
     Refusal::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message)
         .detail(format!("Row security would not be applied: {why}."))
         .hint(hint)

@@ -3,7 +3,18 @@
 use super::moves::Trouble;
 use super::path;
 use crate::error::Refusal;
+use crate::telemetry::{self, counts::Kind};
 use pgrx::prelude::*;
+
+pub const NO_CYCLE: &str = "crm_tree_no_cycle";
+
+/// Refuses what was done to this table; a cycle is counted.
+pub fn raise(refusal: Refusal, schema: &str, table: &str) -> ! {
+    if refusal.constraint == Some(NO_CYCLE) {
+        telemetry::count(Kind::Cycle);
+    }
+    refusal.table(schema, table).raise()
+}
 
 /// An id for a message: quoted, and cut where it would fill the screen.
 pub fn shown(id: &str) -> String {
@@ -68,7 +79,7 @@ pub fn cycle(ids: &[String]) -> Refusal {
     )
     .detail(format!("The links would run in a circle, child to parent: {}.", chain.join(" → ")))
     .hint("Choose a parent outside the node's own subtree, or move that parent out of it first.")
-    .constraint("crm_tree_no_cycle")
+    .constraint(NO_CYCLE)
 }
 
 pub fn no_parent(id: &str, parent: &str) -> Refusal {

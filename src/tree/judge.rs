@@ -4,6 +4,7 @@
 //! the edge when all rows of its statement are there, by what is committed then and what he wrote
 //! himself. A cycle of tree edges alone is not met here: `maintain` has refused it before.
 
+use super::faults;
 use super::links::{LinkSql, Links, refuse_lost_column};
 use super::locks::{self, Work};
 use crate::error::Refusal;
@@ -151,15 +152,14 @@ fn refuse_cycle(links: &Links, way: &[String]) -> ! {
     let facts = relation::facts(links.tree);
     let first = way.first().map_or("", String::as_str);
     let shown: Vec<&str> = way.iter().take(20).map(String::as_str).collect();
-    Refusal::new(
+    let refusal = Refusal::new(
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
         format!("node {first:?} would become its own ancestor through a second parent"),
     )
     .detail(format!("The links would run in a circle, child to parent: {}.", shown.join(" → ")))
     .hint("Delete the link that closes the circle, or choose a parent that is not below the node by any way.")
-    .constraint("crm_tree_no_cycle")
-    .table(&facts.schema, &facts.name)
-    .raise()
+    .constraint(faults::NO_CYCLE);
+    faults::raise(refusal, &facts.schema, &facts.name)
 }
 
 fn refuse_ownership(links: &Links, id: &str, share: &str) -> ! {

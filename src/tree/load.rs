@@ -294,7 +294,7 @@ impl Load {
     }
 
     fn refuse(&self, refusal: Refusal) -> ! {
-        refusal.table(&self.tree.table.schema, &self.tree.table.name).raise()
+        faults::raise(refusal, &self.tree.table.schema, &self.tree.table.name)
     }
 
     /// Says why not every row was inserted. Returns where a trigger of the table's own may have had it

@@ -446,7 +446,7 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
 }
 
 fn refuse(shape: &Shape, refusal: Refusal) -> ! {
-    refusal.table(&shape.schema, &shape.name).raise()
+    faults::raise(refusal, &shape.schema, &shape.name)
 }
 
 fn refuse_bad_id(shape: &Shape, id: &str) {

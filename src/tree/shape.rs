@@ -3,6 +3,7 @@
 use crate::catalog::{Table, ident};
 use crate::error::Refusal;
 use crate::pg::{relation, role, scan, session, trigger};
+use crate::telemetry::{self, counts::Kind};
 use crate::tenant::binding;
 use crate::tenant::wall::{self, OrgType};
 use pgrx::pg_sys::Oid;
@@ -164,12 +165,15 @@ impl Shape {
         }
         match (bound, org) {
             (None, _) => binding::refuse_unbound("key"),
-            (Some(bound), Some(org)) if bound != org => Refusal::new(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("new row violates row-level security policy for table \"{}\"", self.name),
-            )
-            .table(&self.schema, &self.name)
-            .raise(),
+            (Some(bound), Some(org)) if bound != org => {
+                telemetry::count(Kind::WallDenied);
+                Refusal::new(
+                    PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                    format!("new row violates row-level security policy for table \"{}\"", self.name),
+                )
+                .table(&self.schema, &self.name)
+                .raise()
+            }
             _ => {}
         }
     }
