@@ -92,11 +92,14 @@ impl Cluster {
     }
 
     /// A server with crm_tree preloaded that looks for jobs every second, and the extension in the
-    /// database `postgres`.
+    /// database `postgres`. Its superuser looks over the walls: the guard is off for him.
     pub fn preloaded() -> Cluster {
         let cluster =
             Self::start(&[("shared_preload_libraries", "crm_tree"), ("crm_tree.launcher_naptime", "1")]);
-        cluster.superuser().batch_execute("CREATE EXTENSION crm_tree").expect("it installs");
+        cluster
+            .superuser()
+            .batch_execute("CREATE EXTENSION crm_tree; ALTER ROLE postgres SET crm_tree.guard = off")
+            .expect("it installs");
         cluster
     }
 
@@ -151,6 +154,11 @@ impl Cluster {
         self.config(user, database).connect(NoTls)
     }
 
+    /// With options as a client gives them in PGOPTIONS.
+    pub fn connect_with(&self, user: &str, database: &str, options: &str) -> Result<Client, postgres::Error> {
+        self.config(user, database).options(options).connect(NoTls)
+    }
+
     pub fn superuser(&self) -> Client {
         self.connect(SUPERUSER, "postgres")
     }
@@ -162,15 +170,29 @@ impl Cluster {
         });
     }
 
-    /// Runs a client program of this server's version (psql, pg_dump) and returns its output.
-    pub fn client(&self, program: &str, args: &[&str]) -> Output {
+    fn client_command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(bin(program));
         command
             .env("PGHOST", &self.dir)
             .env("PGPORT", self.port.to_string())
             .env("PGUSER", SUPERUSER)
             .args(args);
-        run(&mut command)
+        command
+    }
+
+    /// Runs a client program of this server's version (psql, pg_dump) and returns its output.
+    pub fn client(&self, program: &str, args: &[&str]) -> Output {
+        run(&mut self.client_command(program, args))
+    }
+
+    /// The same with these PGOPTIONS, and however it ends.
+    pub fn client_with(&self, options: &str, program: &str, args: &[&str]) -> Output {
+        let mut command = self.client_command(program, args);
+        command
+            .env("PGOPTIONS", options)
+            .current_dir("/")
+            .output()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"))
     }
 
     /// What psql prints, unaligned and without headers; it stops at the first error.
