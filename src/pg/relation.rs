@@ -78,6 +78,7 @@ pub fn column_type(relation: Oid, column: i16) -> String {
 pub(super) unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut std::ffi::c_void> {
     // SAFETY: the caller's list is null or holds pointers, and stays as it is meanwhile.
     let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
+    // SAFETY: as above.
     (0..count).map(move |i| unsafe { (*(*list).elements.add(i)).ptr_value })
 }
 
