@@ -92,28 +92,28 @@ CREATE TYPE crm_tree.tree_node AS (id text, parent text, path text, depth intege
 COMMENT ON TYPE crm_tree.tree_node IS 'A node of any attached tree.';
 
 CREATE FUNCTION crm_tree.subtree("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'subtree_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'subtree_wrapper';
 COMMENT ON FUNCTION crm_tree.subtree(regclass, text) IS 'The node and all below it, in path order (a parent before its children). Read as the caller, behind his wall; in an unbound session of every org that has the id.';
 CREATE FUNCTION crm_tree.ancestors("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'ancestors_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'ancestors_wrapper';
 COMMENT ON FUNCTION crm_tree.ancestors(regclass, text) IS 'The nodes above a node, root first, without the node itself.';
 CREATE FUNCTION crm_tree.children("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'children_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'children_wrapper';
 COMMENT ON FUNCTION crm_tree.children(regclass, text) IS 'The nodes whose parent is the node, in the order of the key.';
 CREATE FUNCTION crm_tree.siblings("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'siblings_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'siblings_wrapper';
 COMMENT ON FUNCTION crm_tree.siblings(regclass, text) IS 'The other nodes below the node''s parent, in the order of the key; of a root, the other roots of its org.';
 CREATE FUNCTION crm_tree.leaves("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leaves_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'leaves_wrapper';
 COMMENT ON FUNCTION crm_tree.leaves(regclass, text) IS 'The nodes of a subtree that have no children, in path order; the node itself where it has none.';
 CREATE FUNCTION crm_tree.root_of("table" regclass, id text) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'root_of_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'root_of_wrapper';
 COMMENT ON FUNCTION crm_tree.root_of(regclass, text) IS 'The root above a node; a root is its own.';
 CREATE FUNCTION crm_tree.lowest_common_ancestor("table" regclass, a text, b text) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'lowest_common_ancestor_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'lowest_common_ancestor_wrapper';
 COMMENT ON FUNCTION crm_tree.lowest_common_ancestor(regclass, text, text) IS 'The deepest node that has both below it or is one of them. No row where they share no root.';
 CREATE FUNCTION crm_tree.node_counts("table" regclass, id text) RETURNS TABLE (children bigint, descendants bigint, leaves bigint, height integer)
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'node_counts_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'node_counts_wrapper';
 COMMENT ON FUNCTION crm_tree.node_counts(regclass, text) IS 'Of a subtree: how many nodes are children, how many lie below at any level, how many are leaves (the node itself where it is one), and how many levels lie below the node.';
 
 CREATE FUNCTION crm_tree.preview_move("table" regclass, id text, new_parent text)
@@ -136,10 +136,10 @@ CREATE FUNCTION crm_tree.load_tree(target regclass, staging regclass) RETURNS bi
 COMMENT ON FUNCTION crm_tree.load_tree(regclass, regclass) IS 'Inserts the rows of a staging table into a tree, columns matched by name, with paths computed by the set, and returns how many. In any order; parents may be in the staging table or in the tree. As the caller, behind his wall; all rows or none, with the same refusals as INSERT.';
 
 CREATE FUNCTION crm_tree.subtree_as_of("table" regclass, id text, at timestamptz) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'subtree_as_of_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'subtree_as_of_wrapper';
 COMMENT ON FUNCTION crm_tree.subtree_as_of(regclass, text, timestamptz) IS 'The node and all that was below it at a moment, in path order, along the edges that stood then. Of a tree attached with history => true; read as the caller, behind his wall, from <table>_history.';
 CREATE FUNCTION crm_tree.ancestors_as_of("table" regclass, id text, at timestamptz) RETURNS SETOF crm_tree.tree_node
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'ancestors_as_of_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'ancestors_as_of_wrapper';
 COMMENT ON FUNCTION crm_tree.ancestors_as_of(regclass, text, timestamptz) IS 'The nodes that were above a node at a moment, root first, without the node itself.';
 
 CREATE TABLE crm_tree._tree_event (
@@ -165,13 +165,13 @@ GRANT SELECT ON crm_tree.tree_event TO PUBLIC;
 COMMENT ON VIEW crm_tree.tree_event IS 'Drift that repair_tree() found, a row an org and kind: how many nodes, and one of them. Kinds are those of check_tree(). Of trees whose owner''s privileges you have; all of them for pg_monitor.';
 
 CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, id text, problem text, detail text)
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';
 COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing, stale_history. Empty is right. Of the bound org, or of all the caller may read.';
 CREATE FUNCTION crm_tree.repair_tree("table" regclass, org text DEFAULT NULL) RETURNS TABLE (repaired bigint, cycles bigint, orphans bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'repair_tree_wrapper';
 COMMENT ON FUNCTION crm_tree.repair_tree(regclass, text) IS 'Recomputes paths and depths from the parent links and rewrites only the rows that differ, org by org; an org in which nothing is wrong is not locked. Opens and closes what its history is behind by. Writes down in tree_event what it found. Cycles and orphans are counted, not mended: the links do not say how. Of the org given, else of the bound one, else of all. The caller owns the table.';
 CREATE FUNCTION crm_tree._tree_orgs("table" regclass) RETURNS SETOF text
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tree_orgs_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tree_orgs_wrapper';
 COMMENT ON FUNCTION crm_tree._tree_orgs(regclass) IS 'The orgs that have nodes in a tree, for jobs that go org by org. The caller owns the table.';
 CREATE FUNCTION crm_tree._is_rewriting_paths() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_rewriting_paths_wrapper';

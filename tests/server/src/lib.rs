@@ -5,6 +5,7 @@
 //! the directory of `initdb` and `pg_ctl`, `CRM_TREE_RUN_DIR` where clusters are made (both the test
 //! and that user must be able to enter it).
 
+use postgres::error::DbError;
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls, Row};
 use std::path::{Path, PathBuf};
@@ -157,6 +158,18 @@ impl Cluster {
     /// With options as a client gives them in PGOPTIONS.
     pub fn connect_with(&self, user: &str, database: &str, options: &str) -> Result<Client, postgres::Error> {
         self.config(user, database).options(options).connect(NoTls)
+    }
+
+    /// With an ear for what the server says beside its answers.
+    pub fn connect_listening(
+        &self,
+        user: &str,
+        database: &str,
+        listen: impl Fn(DbError) + Send + Sync + 'static,
+    ) -> Client {
+        let mut config = self.config(user, database);
+        config.notice_callback(listen);
+        config.connect(NoTls).unwrap_or_else(|e| panic!("{user} to {database}: {e}"))
     }
 
     pub fn superuser(&self) -> Client {
