@@ -60,7 +60,7 @@ mod tests {
     #[pg_test]
     fn a_scan_finds_the_rows_of_its_key_alone() {
         ddl(
-            "SELECT crm_tree.grant_org(r, o) FROM (VALUES ('postgres', 7), ('pg_monitor', 7), ('postgres', 70)) g (r, o)",
+            "SELECT crm_tree.grant_org(r, o) FROM (VALUES ('pg_database_owner', 7), ('pg_monitor', 7), ('pg_monitor', 70)) g (r, o)",
         );
         let mut found = 0;
         scan::by_text_key(c"org_grant", c"org_grant_org", "7", |row| {
