@@ -32,6 +32,8 @@ extension_sql_file!("../sql/engine/links.sql", name = "links", requires = ["tree
 extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["links"]);
 extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["rollup"]);
 extension_sql_file!("../sql/engine/jobs.sql", name = "jobs", requires = ["crm"]);
+extension_sql_file!("../sql/engine/watch.sql", name = "watch", requires = ["jobs"]);
+extension_sql_file!("../sql/engine/audit.sql", name = "audit", requires = ["watch"]);
 
 /// Runs when the library is loaded: at server start where preloaded, else at the first call.
 #[pg_guard]

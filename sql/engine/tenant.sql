@@ -168,6 +168,16 @@ CREATE FUNCTION crm_tree._wall_event(kind text, relation regclass, detail text) 
 COMMENT ON FUNCTION crm_tree._wall_event(text, regclass, text) IS 'Writes a row of wall_event, as the session''s user and for the bound org.';
 REVOKE ALL ON FUNCTION crm_tree._wall_event(text, regclass, text) FROM PUBLIC;
 
+CREATE FUNCTION crm_tree._wall_event_logged(kind text, relation regclass, detail text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM crm_tree._wall_event($1, $2, $3);
+    RAISE LOG 'crm_tree: % %: %', $1, coalesce($2::text, ''), $3;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._wall_event_logged(text, regclass, text) IS 'A row of wall_event, and a line in the server log, which stays where the transaction rolls back.';
+REVOKE ALL ON FUNCTION crm_tree._wall_event_logged(text, regclass, text) FROM PUBLIC;
+
 -- Roles belong to the cluster: another database may have made it. One that somebody can act as would
 -- be a door without a lock.
 DO $$
