@@ -110,6 +110,12 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
            format('DELETE FROM crm_tree.wall WHERE relation = %s;', w.relation)
       FROM crm_tree._walls() w WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation)
     UNION ALL
+    SELECT 'wall_not_watched', 'fix', w.relation::regclass::text, 'Its wall is whole, but since a restore nobody has looked, and the event triggers do not defend it.',
+           'SELECT * FROM crm_tree.check_restore();'
+      FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation
+     WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = w.relation)
+       AND NOT EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = w.relation)
+    UNION ALL
     SELECT 'wall_not_registered', 'fix', a.name, 'It has the policy of a wall and is in no registry, so nothing watches it.',
            format('SELECT crm_tree.protect(%L, %L);', a.name, a.org_column)
       FROM audited a

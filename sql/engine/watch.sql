@@ -1,4 +1,4 @@
--- How walls have to stand, and how they do: read by the audit and by the event triggers.
+-- How walls have to stand, and how they do; and the event triggers that keep them so.
 
 CREATE FUNCTION crm_tree._wall_family() RETURNS TABLE (relation oid, root oid, org_column name)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -9,7 +9,7 @@ CREATE FUNCTION crm_tree._wall_family() RETURNS TABLE (relation oid, root oid, o
     -- A partition that was protected by itself too belongs to itself.
     SELECT DISTINCT ON (relation) relation, root, org_column FROM family ORDER BY relation, relation <> root
 $$;
-COMMENT ON FUNCTION crm_tree._wall_family() IS 'Private: the protected tables with their partitions and children.';
+COMMENT ON FUNCTION crm_tree._wall_family() IS 'Private: the protected tables with their partitions and children. For everybody, as the catalog is: protect() asks as its caller.';
 
 CREATE FUNCTION crm_tree._wall_predicate(relation oid, org_column name) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -67,4 +67,339 @@ CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABL
      WHERE fault IS NOT NULL
 $$;
 COMMENT ON FUNCTION crm_tree._wall_faults(oid[]) IS 'Private: where a protected table, partition or child does not stand as protect() left it.';
-REVOKE ALL ON FUNCTION crm_tree._wall_family(), crm_tree._wall_predicate(oid, name), crm_tree._wall_faults(oid[]) FROM PUBLIC;
+
+-- Walls that were seen to stand, table by table. What is in here is defended by the event triggers. Not dumped: a wall that is being restored is
+-- built up statement by statement, and is let alone until the last of them has made it whole.
+CREATE TABLE crm_tree.wall_standing (
+    relation oid PRIMARY KEY,
+    owner    oid NOT NULL
+);
+ALTER TABLE crm_tree.wall_standing ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree.wall_standing FROM PUBLIC;
+COMMENT ON TABLE crm_tree.wall_standing IS 'Protected tables, partitions and children whose wall was whole when it was last looked at, and their owners then.';
+
+CREATE TABLE crm_tree.watched_schema (
+    schema     name PRIMARY KEY,
+    action     text NOT NULL CHECK (action IN ('protect', 'warn', 'refuse')),
+    org_column name NOT NULL
+);
+ALTER TABLE crm_tree.watched_schema ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree.watched_schema FROM PUBLIC;
+COMMENT ON TABLE crm_tree.watched_schema IS 'Schemas in which new tables with an org column are protected, reported or refused. Written by watch_schema() and unwatch_schema().';
+SELECT pg_catalog.pg_extension_config_dump('crm_tree.watched_schema', '');
+
+CREATE FUNCTION crm_tree._wall_is_moving() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_wall_is_moving_wrapper';
+COMMENT ON FUNCTION crm_tree._wall_is_moving() IS 'Private: is DDL of protect() or unprotect() under way in this session?';
+CREATE FUNCTION crm_tree._raise_wall("table" regclass, org_column text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_raise_wall_wrapper';
+COMMENT ON FUNCTION crm_tree._raise_wall(regclass, text) IS 'Private: puts the wall up on one partition or child, as its owner.';
+CREATE FUNCTION crm_tree._protect_as_owner("table" regclass, org_column text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_protect_as_owner_wrapper';
+COMMENT ON FUNCTION crm_tree._protect_as_owner(regclass, text) IS 'Private: protect() as the table''s owner.';
+
+CREATE FUNCTION crm_tree._wall_stands(root oid) RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO crm_tree.wall_standing AS s (relation, owner)
+    SELECT f.relation, c.relowner FROM crm_tree._wall_family() f JOIN pg_class c ON c.oid = f.relation WHERE f.root = $1
+    ON CONFLICT (relation) DO UPDATE SET owner = excluded.owner WHERE s.owner <> excluded.owner
+$$;
+COMMENT ON FUNCTION crm_tree._wall_stands(oid) IS 'Private: from here on the wall of this table and all below it is defended.';
+
+CREATE FUNCTION crm_tree._wall_fell(root oid) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM crm_tree.wall_standing s
+     WHERE s.relation = $1 OR NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = s.relation);
+    PERFORM crm_tree._wall_event('unprotect', $1::regclass, 'the wall was taken down');
+END
+$$;
+COMMENT ON FUNCTION crm_tree._wall_fell(oid) IS 'Private: the wall of this table was taken down by unprotect().';
+
+CREATE FUNCTION crm_tree._wall_alarm(kind text, relation oid, detail text, cure text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM crm_tree._wall_event($1, $2::regclass, $3);
+    RAISE WARNING '%', $3 USING HINT = coalesce($4, 'SELECT * FROM crm_tree.audit_walls();');
+END
+$$;
+COMMENT ON FUNCTION crm_tree._wall_alarm(text, oid, text, text) IS 'Private: an event, and a WARNING to whoever caused it.';
+
+-- Looks at what a command left, not at the command: there are many ways to say the same. Definer: it reads the registries, and writes them.
+CREATE FUNCTION crm_tree._watch_relations(touched oid[], may_make_tables boolean) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- Superusers only: a restore into a database whose walls stand, and whoever knows what he does.
+    lenient constant boolean := current_setting('session_replication_role') = 'replica';
+    roots   oid[];
+    found   record;
+    shown   text;
+BEGIN
+    IF touched IS NULL THEN
+        RETURN;
+    END IF;
+    WITH RECURSIVE up(oid) AS (
+        SELECT unnest(touched) UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid),
+    down(oid) AS (
+        SELECT unnest(touched) UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+    SELECT array_agg(w.relation) INTO roots FROM crm_tree._walls() w WHERE w.relation IN (SELECT oid FROM up UNION SELECT oid FROM down);
+
+    -- What was detached keeps its wall, and gets a place of its own in the registry.
+    IF roots IS NOT NULL OR EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = ANY (touched)) THEN
+        FOR found IN
+            SELECT DISTINCT s.relation, a.attname
+              FROM crm_tree.wall_standing s
+              JOIN pg_policy p ON p.polrelid = s.relation AND p.polname = 'crm_tree_wall'
+              JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass
+                              AND d.refobjid = s.relation AND d.refobjsubid > 0
+              JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = d.refobjsubid
+             WHERE NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = s.relation)
+               AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = s.relation AND i.inhdetachpending)
+        LOOP
+            INSERT INTO crm_tree.wall (relation, org_column) VALUES (found.relation, found.attname) ON CONFLICT (relation) DO NOTHING;
+            PERFORM crm_tree._wall_event('detached', found.relation, 'was detached, and keeps its wall');
+            roots := array_append(roots, found.relation);
+        END LOOP;
+    END IF;
+
+    -- New partitions and children of a wall that stands.
+    FOR found IN
+        SELECT f.*, c.relkind FROM crm_tree._wall_family() f JOIN pg_class c ON c.oid = f.relation
+         WHERE f.root = ANY (roots) AND f.relation <> f.root
+           AND EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.root)
+           AND NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.relation)
+    LOOP
+        IF lenient THEN
+            RAISE WARNING 'table % is new below % and has no wall of its own', found.relation::regclass, found.root::regclass
+                USING HINT = 'Afterwards: SELECT * FROM crm_tree.check_restore();';
+            CONTINUE;
+        ELSIF found.relkind = 'f' THEN
+            RAISE EXCEPTION 'foreign table % cannot have row security, and so cannot be a partition or child of the protected table %', found.relation::regclass, found.root::regclass
+                USING ERRCODE = 'wrong_object_type', HINT = 'Keep its rows in a table of this database, or protect them on the server where they live.';
+        END IF;
+        PERFORM crm_tree._raise_wall(found.relation, found.org_column);
+        PERFORM crm_tree._wall_event('healed', found.relation, format('new below %s: the wall was put up', found.root::regclass));
+        INSERT INTO crm_tree.wall_standing SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = found.relation;
+    END LOOP;
+
+    FOR found IN
+        SELECT w.*, s.relation IS NOT NULL AS stood
+          FROM crm_tree._wall_faults((SELECT array_agg(f.relation) FROM crm_tree._wall_family() f WHERE f.root = ANY (roots))) w
+          LEFT JOIN crm_tree.wall_standing s ON s.relation = w.relation
+         WHERE roots IS NOT NULL
+    LOOP
+        CONTINUE WHEN NOT found.stood;
+        shown := format('table %s: %s', found.relation::regclass, CASE found.fault
+            WHEN 'rls_off' THEN 'row security is off'
+            WHEN 'rls_not_forced' THEN 'row security is not forced on its owner'
+            WHEN 'wall_policy' THEN 'the policy crm_tree_wall is gone or is another'
+            WHEN 'base_policy' THEN 'a policy crm_tree_base is another'
+            WHEN 'truncate_trigger' THEN 'the trigger that refuses TRUNCATE is gone'
+            WHEN 'truncate_trigger_off' THEN 'the trigger that refuses TRUNCATE is disabled'
+            WHEN 'org_nullable' THEN format('its org column "%s" may be null', found.org_column)
+            WHEN 'org_column' THEN format('its org column "%s" is gone', found.org_column)
+            WHEN 'outer_parent' THEN 'it can be read through a parent without a wall'
+            ELSE found.fault END);
+        IF lenient THEN
+            PERFORM crm_tree._wall_alarm('lowered', found.relation, 'the wall was lowered: ' || shown, NULL);
+            DELETE FROM crm_tree.wall_standing s WHERE s.relation = found.relation;
+        ELSIF found.fault = 'truncate_trigger_off' THEN
+            PERFORM crm_tree._raise_wall(found.relation, found.org_column);
+            PERFORM crm_tree._wall_alarm('healed', found.relation, shown || '; it was enabled again', 'It stays enabled on a protected table.');
+        ELSE
+            RAISE EXCEPTION 'this would lower the wall of %', shown
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = format('A superuser or a wall administrator takes a wall down by SELECT crm_tree.unprotect(%L);', found.root::regclass);
+        END IF;
+    END LOOP;
+
+    -- A wall that was being built up, and is whole now.
+    FOR found IN
+        SELECT r.root FROM unnest(roots) AS r(root)
+         WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = r.root)
+           AND NOT EXISTS (SELECT FROM crm_tree._wall_faults((SELECT array_agg(f.relation) FROM crm_tree._wall_family() f WHERE f.root = r.root)))
+    LOOP
+        PERFORM crm_tree._wall_stands(found.root);
+        PERFORM crm_tree._wall_event('stands', found.root, 'the wall is whole');
+    END LOOP;
+
+    FOR found IN
+        SELECT s.relation, o.rolname AS was, n.rolname AS is, n.oid FROM crm_tree.wall_standing s JOIN pg_class c ON c.oid = s.relation
+          JOIN pg_roles n ON n.oid = c.relowner LEFT JOIN pg_roles o ON o.oid = s.owner
+         WHERE s.relation = ANY (touched) AND c.relowner <> s.owner
+    LOOP
+        UPDATE crm_tree.wall_standing s SET owner = found.oid WHERE s.relation = found.relation;
+        IF crm_tree._passes_walls(found.oid) THEN
+            PERFORM crm_tree._wall_alarm('owner', found.relation,
+                format('table %s now belongs to %s, who is under no row security', found.relation::regclass, quote_ident(found.is)),
+                format('ALTER TABLE %s OWNER TO %s;', found.relation::regclass, coalesce(quote_ident(found.was), 'an ordinary role')));
+        ELSE
+            PERFORM crm_tree._wall_event('owner', found.relation, format('belongs to %s, was %s''s', quote_ident(found.is), coalesce(quote_ident(found.was), 'nobody')));
+        END IF;
+    END LOOP;
+
+    -- Tables with an org column in a watched schema.
+    FOR found IN
+        SELECT c.oid, w.action, w.org_column
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN crm_tree.watched_schema w ON w.schema = n.nspname
+          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = w.org_column AND NOT a.attisdropped
+         WHERE may_make_tables AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+           AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = c.oid)
+    LOOP
+        shown := format('table %s has an org column "%s" and no wall', found.oid::regclass, found.org_column);
+        IF lenient OR found.action = 'warn' THEN
+            PERFORM crm_tree._wall_alarm('unwalled', found.oid, shown, format('SELECT crm_tree.protect(%L, %L);', found.oid::regclass, found.org_column));
+        ELSIF found.action = 'protect' THEN
+            PERFORM crm_tree._protect_as_owner(found.oid, found.org_column);
+            PERFORM crm_tree._wall_event('protected', found.oid, 'made in a watched schema: the wall was put up');
+        ELSE
+            INSERT INTO crm_tree.wall_pending VALUES (found.oid, found.org_column);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._watch_relations(oid[], boolean) IS 'Private: heals, refuses or reports what a command did to the walls of these relations.';
+
+-- A table of a watched schema may be made and protected by two statements of one transaction.
+CREATE TABLE crm_tree.wall_pending (
+    relation   oid NOT NULL,
+    org_column name NOT NULL
+);
+ALTER TABLE crm_tree.wall_pending ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree.wall_pending FROM PUBLIC;
+COMMENT ON TABLE crm_tree.wall_pending IS 'Tables that must have a wall when the transaction that made them ends. Empty outside of such.';
+CREATE FUNCTION crm_tree._refuse_unwalled() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM crm_tree.wall_pending p WHERE p.relation = NEW.relation;
+    IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = NEW.relation AND a.attname = NEW.org_column AND NOT a.attisdropped)
+       AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = NEW.relation) THEN
+        RAISE EXCEPTION 'table % has an org column "%" and no wall, which its schema does not allow', NEW.relation::regclass, NEW.org_column
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('In the same transaction: SELECT crm_tree.protect(%L, %L);', NEW.relation::regclass, NEW.org_column);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._refuse_unwalled() IS 'Private: looks at the end of a transaction whether the tables it made in a watched schema have a wall.';
+CREATE CONSTRAINT TRIGGER refuse_unwalled AFTER INSERT ON crm_tree.wall_pending DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crm_tree._refuse_unwalled();
+ALTER TABLE crm_tree.wall_pending ENABLE ALWAYS TRIGGER refuse_unwalled;
+
+CREATE FUNCTION crm_tree._watch_ddl() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    touched oid[];
+    lent    record;
+BEGIN
+    IF crm_tree._wall_is_moving() THEN
+        RETURN;
+    END IF;
+    -- Of an extension's own script: its business.
+    SELECT array_agg(DISTINCT relation) INTO touched
+      FROM (SELECT CASE c.classid
+                       WHEN 'pg_class'::regclass THEN c.objid
+                       WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = c.objid)
+                       WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger WHERE oid = c.objid)
+                       WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite WHERE oid = c.objid)
+                   END AS relation
+              FROM pg_event_trigger_ddl_commands() c WHERE NOT c.in_extension) AS t
+     WHERE relation IS NOT NULL;
+    PERFORM crm_tree._watch_relations(touched, true);
+
+    -- Views, materialized views, rules and functions that open a definer's way in.
+    IF EXISTS (SELECT FROM crm_tree._walls()) THEN
+        FOR lent IN
+            SELECT DISTINCT w.* FROM (
+                SELECT c.oid FROM pg_class c
+                 WHERE c.oid = ANY (touched) AND (c.relkind = 'm' OR c.relhasrules AND (TG_TAG ~ 'RULE' OR crm_tree._passes_walls(c.relowner)))
+                UNION
+                SELECT p.oid FROM pg_event_trigger_ddl_commands() c JOIN pg_proc p ON c.classid = 'pg_proc'::regclass AND p.oid = c.objid
+                 WHERE NOT c.in_extension AND p.prosecdef AND crm_tree._passes_walls(p.proowner)) AS made
+             CROSS JOIN LATERAL crm_tree._definer_ways(made.oid) w
+        LOOP
+            PERFORM crm_tree._wall_alarm(lent.code, CASE WHEN lent.code <> 'definer_function' THEN lent.oid END, format('%s: %s', lent.object, lent.detail), lent.fix);
+        END LOOP;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._watch_ddl() IS 'Event trigger: keeps the walls that stand as they are.';
+
+CREATE FUNCTION crm_tree._watch_drop() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF crm_tree._wall_is_moving() THEN
+        RETURN;
+    END IF;
+    DELETE FROM crm_tree.wall_standing s USING pg_event_trigger_dropped_objects() d
+     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
+    DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
+     WHERE d.classid = 'pg_namespace'::regclass AND s.schema = d.object_name;
+    -- What went with its table is found by its name no more.
+    PERFORM crm_tree._watch_relations(
+        (SELECT array_agg(DISTINCT c.oid)
+           FROM pg_event_trigger_dropped_objects() d
+           JOIN pg_namespace n ON n.nspname = d.address_names[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
+          WHERE d.object_type IN ('policy', 'trigger', 'table column')), false);
+END
+$$;
+COMMENT ON FUNCTION crm_tree._watch_drop() IS 'Event trigger: as _watch_ddl(), for what is dropped; and the registries forget what is gone.';
+
+CREATE EVENT TRIGGER crm_tree_watch ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA',
+                 'CREATE POLICY', 'ALTER POLICY', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'ALTER RULE', 'CREATE VIEW', 'ALTER VIEW',
+                 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER PROCEDURE', 'ALTER ROUTINE')
+    EXECUTE FUNCTION crm_tree._watch_ddl();
+ALTER EVENT TRIGGER crm_tree_watch ENABLE ALWAYS;
+CREATE EVENT TRIGGER crm_tree_watch_drop ON sql_drop EXECUTE FUNCTION crm_tree._watch_drop();
+ALTER EVENT TRIGGER crm_tree_watch_drop ENABLE ALWAYS;
+
+CREATE FUNCTION crm_tree.watch_schema(schema text, action text DEFAULT 'protect', org_column text DEFAULT 'org_id') RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found regclass;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = $1) THEN
+        RAISE EXCEPTION 'schema "%" does not exist', $1 USING ERRCODE = 'invalid_schema_name', HINT = format('CREATE SCHEMA %I;', $1);
+    ELSIF $2 NOT IN ('protect', 'warn', 'refuse') THEN
+        RAISE EXCEPTION 'action is "%", which is none of protect, warn, refuse', $2
+            USING ERRCODE = 'invalid_parameter_value', HINT = format('SELECT crm_tree.watch_schema(%L, action => ''warn'');', $1);
+    END IF;
+    INSERT INTO crm_tree.watched_schema AS s (schema, action, org_column) VALUES ($1, $2, $3)
+    ON CONFLICT ON CONSTRAINT watched_schema_pkey DO UPDATE SET action = excluded.action, org_column = excluded.org_column;
+    FOR found IN
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+         WHERE n.nspname = $1 AND a.attname = $3 AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+           AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = c.oid)
+    LOOP
+        RAISE WARNING 'table % has an org column "%" and no wall', found, $3 USING HINT = format('SELECT crm_tree.protect(%L, %L);', found, $3);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm_tree.watch_schema(text, text, text) IS 'Watches a schema for tables with an org column and no wall that are made, altered or moved there: protect puts the wall up, warn reports, refuse refuses at the end of the transaction (42501). Those already there are reported. For superusers and roles granted EXECUTE.';
+CREATE FUNCTION crm_tree.unwatch_schema(schema text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM crm_tree.watched_schema s WHERE s.schema = $1;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION crm_tree.unwatch_schema(text) IS 'Ends watch_schema(); false where it was not watched.';
+
+CREATE FUNCTION crm_tree.check_restore() RETURNS TABLE (code text, object text, detail text, fix text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM crm_tree._wall_stands(w.relation)
+       FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation
+      WHERE NOT EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = w.relation);
+    RETURN QUERY
+        SELECT a.code, a.object, a.detail, a.fix FROM crm_tree.audit_walls(true) a
+         WHERE a.code IN ('table_without_wall', 'wall_of_nothing', 'wall_not_registered', 'grant_of_nobody', 'event_trigger_disabled')
+            OR (a.object, a.code) IN (SELECT f.relation::regclass::text, f.fault FROM crm_tree._wall_faults() f)
+            OR a.code = 'partition_without_wall';
+END
+$$;
+COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Walls that are whole are watched from here on. For superusers.';
+
+REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
+    crm_tree._wall_predicate(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._protect_as_owner(regclass, text),
+    crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;

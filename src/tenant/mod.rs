@@ -11,3 +11,4 @@ pub mod search;
 pub mod signing_keys;
 pub mod token;
 pub mod wall;
+pub mod watch;

@@ -1,5 +1,6 @@
 //! Putting a table behind the wall, and taking it down.
 
+use super::watch;
 use crate::catalog::{self, Column, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::trigger::{Call, Outcome};
@@ -82,7 +83,7 @@ pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
 }
 
 #[pg_extern(sql = false)]
-fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
+pub fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
     let table = Table::get(table);
     table.expect_owner();
     let (column, org_type) = expect_org_column(&table, org_column);
@@ -101,18 +102,21 @@ fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
         .hint("Detach it, or protect it on the server where it lives.")
         .raise()
     }
+    refuse_outer_parent(&table, org_column);
     refuse_null_orgs(&table, &column);
     report_open_keys(&table, org_column, strict);
 
     let name = ident(org_column);
-    for t in std::iter::once(&table).chain(&below) {
-        raise_wall(t, &org_type.predicate(org_column));
-    }
-    ddl(&format!(
-        "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
-        table.sql(),
-        org_type.function()
-    ));
+    watch::moving(|| {
+        for t in std::iter::once(&table).chain(&below) {
+            raise_wall(t, &org_type.predicate(org_column));
+        }
+        ddl(&format!(
+            "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
+            table.sql(),
+            org_type.function()
+        ));
+    });
     role::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO crm_tree.wall AS w (relation, org_column) VALUES ($1::pg_catalog.regclass, $2)
@@ -121,6 +125,7 @@ fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
         )
     })
     .expect("the registry takes every table");
+    watch::stands(table.oid);
 }
 
 /// AFTER ROW, on the registry: every session looks again at which tables are protected. Not only the
@@ -155,6 +160,33 @@ fn refuse_other_column(table: &Table, org_column: &str) {
     .hint(format!("First SELECT crm_tree.{cure}({});", literal(&table.sql())))
     .table(&table.schema, &table.name)
     .raise()
+}
+
+/// Read through a parent, rows are under the parent's row security alone.
+fn refuse_outer_parent(table: &Table, org_column: &str) {
+    let outer = rows(
+        "SELECT i.inhparent::pg_catalog.regclass::text FROM pg_catalog.pg_inherits i
+          WHERE i.inhrelid OPERATOR(pg_catalog.=) $1
+            AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation OPERATOR(pg_catalog.=) i.inhparent)",
+        &[table.oid.into()],
+        |row| catalog::text(row, 1),
+    );
+    if let Some(parent) = outer.first() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!(
+                "{} is a partition or child of {parent}, through which it could be read without a wall",
+                table.shown()
+            ),
+        )
+        .hint(format!(
+            "Protect the whole: SELECT crm_tree.protect({}, {});",
+            literal(parent),
+            literal(org_column)
+        ))
+        .table(&table.schema, &table.name)
+        .raise()
+    }
 }
 
 fn refuse_null_orgs(table: &Table, column: &Column) {
@@ -221,7 +253,7 @@ fn report_open_keys(table: &Table, org_column: &str, strict: bool) {
 
 /// Row security, forced; the restrictive wall; a permissive base with the same condition for each
 /// command that has none, so that a dropped wall leaves a closed table; no TRUNCATE.
-fn raise_wall(table: &Table, predicate: &str) {
+pub fn raise_wall(table: &Table, predicate: &str) {
     let sql = table.sql();
     ddl(&format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"));
     let policies = rows(
@@ -296,7 +328,21 @@ fn unprotect(table: pg_sys::Oid) {
         .hint(format!("SELECT crm_tree.protect({});", literal(&table.sql())))
         .raise()
     }
-    for t in std::iter::once(&table).chain(&table.descendants()) {
+    watch::moving(|| take_down(&table));
+    let org_column = role::as_extension_owner(|| {
+        Spi::get_one_with_args::<String>(
+            "DELETE FROM crm_tree.wall WHERE relation OPERATOR(pg_catalog.=) $1 RETURNING org_column::pg_catalog.text",
+            &[table.oid.into()],
+        )
+    });
+    watch::fell(table.oid);
+    if let Ok(Some(column)) = org_column {
+        ddl(&format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.sql(), ident(&column)));
+    }
+}
+
+fn take_down(table: &Table) {
+    for t in std::iter::once(table).chain(&table.descendants()) {
         let sql = t.sql();
         let policies = rows(
             "SELECT polname::text FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1",
@@ -311,14 +357,5 @@ fn unprotect(table: pg_sys::Oid) {
         if policies.iter().all(|name| name.starts_with("crm_tree_")) {
             ddl(&format!("ALTER TABLE {sql} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"));
         }
-    }
-    let org_column = role::as_extension_owner(|| {
-        Spi::get_one_with_args::<String>(
-            "DELETE FROM crm_tree.wall WHERE relation OPERATOR(pg_catalog.=) $1 RETURNING org_column::pg_catalog.text",
-            &[table.oid.into()],
-        )
-    });
-    if let Ok(Some(column)) = org_column {
-        ddl(&format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.sql(), ident(&column)));
     }
 }

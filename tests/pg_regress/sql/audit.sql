@@ -34,7 +34,7 @@ SELECT crm_tree.accept_finding('temp_tables', :'temp_object', 'sessions are not 
 SELECT count(*) FROM crm_tree.audit_walls() WHERE code = 'temp_tables';
 SELECT severity FROM crm_tree.audit_walls(include_accepted => true) WHERE code = 'temp_tables';
 SELECT code, reason, still_found FROM crm_tree.accepted_findings();
-SELECT kind, detail FROM crm_tree.wall_event ORDER BY id;
+SELECT kind, detail FROM crm_tree.wall_event WHERE kind ~ 'finding' ORDER BY id;
 SELECT crm_tree.withdraw_finding('temp_tables', :'temp_object');
 SELECT crm_tree.withdraw_finding('temp_tables', :'temp_object');
 SELECT count(*) FROM crm_tree.audit_walls() WHERE code = 'temp_tables';

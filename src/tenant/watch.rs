@@ -1,0 +1,64 @@
+//! What the event triggers that watch the walls (`sql/engine/watch.sql`) need of Rust: to know our
+//! own DDL from everybody else's, and to put a wall up for them.
+
+use super::wall;
+use crate::catalog::Table;
+use crate::pg::role;
+use pgrx::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    /// How many of our own pieces of work on a wall are under way. No SQL sets it.
+    static MOVING: Cell<u32> = const { Cell::new(0) };
+}
+
+struct Moved;
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        MOVING.with(|m| m.set(m.get() - 1));
+    }
+}
+
+/// Runs DDL that takes walls down or puts them up: the event triggers let it pass. Nothing of a
+/// user's may run inside, since that would pass too.
+pub fn moving<R>(work: impl FnOnce() -> R) -> R {
+    MOVING.with(|m| m.set(m.get() + 1));
+    let _moved = Moved;
+    work()
+}
+
+#[pg_extern(sql = false)]
+fn _wall_is_moving() -> bool {
+    MOVING.with(Cell::get) > 0
+}
+
+/// The wall of the table and of all below it stands as we left it; from here on the event triggers
+/// keep it so.
+pub fn stands(root: pg_sys::Oid) {
+    role::as_extension_owner(|| Spi::run_with_args("SELECT crm_tree._wall_stands($1)", &[root.into()]))
+        .expect("the registry takes every table");
+}
+
+/// The wall was taken down, by who may.
+pub fn fell(root: pg_sys::Oid) {
+    role::as_extension_owner(|| Spi::run_with_args("SELECT crm_tree._wall_fell($1)", &[root.into()]))
+        .expect("the registry lets every table go");
+}
+
+/// Puts the wall of its family up on one partition or child, with the rights of its owner.
+#[pg_extern(sql = false)]
+fn _raise_wall(table: pg_sys::Oid, org_column: &str) {
+    let table = Table::get(table);
+    let (_, org_type) = wall::expect_org_column(&table, org_column);
+    role::as_table_owner_confined(table.owner, || {
+        moving(|| wall::raise_wall(&table, &org_type.predicate(org_column)));
+    });
+}
+
+/// `protect` with the rights of the table's owner, who made it in a watched schema.
+#[pg_extern(sql = false)]
+fn _protect_as_owner(table: pg_sys::Oid, org_column: &str) {
+    let owner = Table::get(table).owner;
+    role::as_table_owner_confined(owner, || wall::protect(table, org_column, false));
+}

@@ -1,0 +1,173 @@
+-- The event triggers: what lowers a wall is healed or refused, whoever does it.
+SET client_min_messages = warning;
+\set SHOW_CONTEXT never
+DROP ROLE IF EXISTS watch_owner, watch_other, watch_bypass;
+CREATE ROLE watch_owner NOLOGIN;
+CREATE ROLE watch_other NOLOGIN;
+CREATE SCHEMA watch AUTHORIZATION watch_owner;
+CREATE FUNCTION watch.events() RETURNS TABLE (kind text, relation text, detail text) LANGUAGE sql AS $$
+    WITH gone AS (DELETE FROM crm_tree.wall_event RETURNING *) SELECT kind, CASE WHEN relation IN (SELECT oid FROM pg_class) THEN relation::text END, detail FROM gone ORDER BY id
+$$;
+TRUNCATE crm_tree.wall_event;
+SET ROLE watch_owner;
+CREATE TABLE watch.note (org_id bigint NOT NULL, id int, body text, PRIMARY KEY (org_id, id));
+INSERT INTO watch.note VALUES (1, 1, 'one'), (2, 1, 'two');
+SELECT crm_tree.protect('watch.note');
+
+-- SHOULD FAIL: the owner's DDL
+ALTER TABLE watch.note DISABLE ROW LEVEL SECURITY;
+ALTER TABLE watch.note NO FORCE ROW LEVEL SECURITY;
+DROP POLICY crm_tree_wall ON watch.note;
+ALTER POLICY crm_tree_wall ON watch.note USING (true);
+ALTER POLICY crm_tree_wall ON watch.note WITH CHECK (true);
+ALTER POLICY crm_tree_wall ON watch.note TO watch_other;
+ALTER POLICY crm_tree_wall ON watch.note RENAME TO another;
+ALTER POLICY crm_tree_base ON watch.note USING (true);
+DROP TRIGGER crm_tree_refuse_truncate ON watch.note;
+ALTER TABLE watch.note DROP CONSTRAINT note_pkey, ALTER org_id DROP NOT NULL;
+ALTER TABLE watch.note DROP COLUMN org_id CASCADE;
+ALTER TABLE watch.note RENAME COLUMN org_id TO tenant;
+CREATE FUNCTION watch.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE OR REPLACE TRIGGER crm_tree_refuse_truncate BEFORE TRUNCATE ON watch.note FOR EACH STATEMENT EXECUTE FUNCTION watch.nothing();
+-- A parent without a wall would show the child's rows past the child's own.
+CREATE TABLE watch.outer (org_id bigint NOT NULL, id int, body text);
+ALTER TABLE watch.note INHERIT watch.outer;
+CREATE TABLE watch.parted (org_id bigint NOT NULL, id int NOT NULL, body text) PARTITION BY LIST (id);
+ALTER TABLE watch.parted ATTACH PARTITION watch.note DEFAULT;
+SELECT crm_tree._raise_wall('watch.outer', 'org_id');
+RESET ROLE;
+-- SHOULD FAIL: by plain DDL the superuser neither
+ALTER TABLE watch.note DISABLE ROW LEVEL SECURITY;
+DO $$ BEGIN DROP POLICY crm_tree_wall ON watch.note; EXCEPTION WHEN insufficient_privilege THEN RAISE WARNING 'refused'; END $$;
+SELECT * FROM crm_tree._wall_faults();
+SELECT * FROM watch.events();
+
+-- Disabled triggers are enabled again.
+SET ROLE watch_owner;
+ALTER TABLE watch.note DISABLE TRIGGER crm_tree_refuse_truncate;
+ALTER TABLE watch.note DISABLE TRIGGER ALL;
+ALTER TABLE watch.note ENABLE TRIGGER ALL;
+SELECT tgenabled FROM pg_trigger WHERE tgrelid = 'watch.note'::regclass AND tgname = 'crm_tree_refuse_truncate';
+
+-- Ordinary migrations go on working.
+ALTER TABLE watch.note ADD COLUMN done boolean DEFAULT false, ALTER COLUMN body SET NOT NULL;
+CREATE INDEX ON watch.note (org_id, body);
+CREATE POLICY mine ON watch.note USING (true);
+CREATE POLICY narrow ON watch.note AS RESTRICTIVE USING (NOT done);
+DROP POLICY mine ON watch.note;
+CREATE TRIGGER nothing AFTER INSERT ON watch.note FOR EACH ROW EXECUTE FUNCTION watch.nothing();
+DROP TRIGGER nothing ON watch.note;
+ALTER TABLE watch.note RENAME TO notes;
+ALTER TABLE watch.notes RENAME TO note;
+SELECT crm_tree.protect('watch.note');
+
+-- New partitions and children get their wall, however deep and by whichever way.
+CREATE TABLE watch.child () INHERITS (watch.note);
+CREATE TABLE watch.fact (org_id bigint NOT NULL, month int, id int) PARTITION BY LIST (month);
+SELECT crm_tree.protect('watch.fact');
+CREATE TABLE watch.fact_1 PARTITION OF watch.fact FOR VALUES IN (1) PARTITION BY HASH (org_id);
+CREATE TABLE watch.fact_1_0 PARTITION OF watch.fact_1 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE watch.fact_2 (org_id bigint NOT NULL, month int, id int);
+ALTER TABLE watch.fact ATTACH PARTITION watch.fact_2 FOR VALUES IN (2);
+SELECT c.oid::regclass, c.relrowsecurity, c.relforcerowsecurity, count(p.oid) FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid
+ WHERE c.relnamespace = 'watch'::regnamespace GROUP BY c.oid ORDER BY c.oid::regclass::text;
+ALTER TABLE watch.fact_1_0 DISABLE ROW LEVEL SECURITY;  -- SHOULD FAIL
+SELECT count(*) FROM watch.fact_1_0;  -- SHOULD FAIL: unbound
+-- What is detached keeps its wall, and it is watched.
+ALTER TABLE watch.fact DETACH PARTITION watch.fact_2;
+ALTER TABLE watch.fact_2 DISABLE ROW LEVEL SECURITY;  -- SHOULD FAIL
+ALTER TABLE watch.child NO INHERIT watch.note;
+RESET ROLE;
+SELECT crm_tree.unprotect('watch.fact_2');
+ALTER TABLE watch.fact_2 OWNER TO watch_owner;
+CREATE FOREIGN DATA WRAPPER watch_fdw;
+CREATE SERVER watch_server FOREIGN DATA WRAPPER watch_fdw;
+CREATE FOREIGN TABLE watch.far PARTITION OF watch.fact FOR VALUES IN (3) SERVER watch_server;  -- SHOULD FAIL
+DROP FOREIGN DATA WRAPPER watch_fdw CASCADE;
+SELECT * FROM watch.events();
+
+-- Owners.
+ALTER TABLE watch.note OWNER TO watch_other;
+CREATE ROLE watch_bypass NOLOGIN BYPASSRLS;
+ALTER TABLE watch.note OWNER TO watch_bypass;
+ALTER TABLE watch.note OWNER TO watch_owner;
+SELECT * FROM watch.events();
+
+-- A definer's way in: reported.
+CREATE VIEW watch.all_notes AS SELECT * FROM watch.note;
+CREATE VIEW watch.my_notes WITH (security_invoker = true) AS SELECT * FROM watch.note;
+CREATE MATERIALIZED VIEW watch.frozen AS SELECT count(*) FROM watch.note;
+CREATE FUNCTION watch.count_all() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT count(*) FROM watch.note';
+CREATE TABLE watch.log (id int);
+CREATE RULE log AS ON INSERT TO watch.note DO ALSO INSERT INTO watch.log VALUES (1);
+SET ROLE watch_owner;
+CREATE VIEW watch.owners AS SELECT * FROM watch.note;
+RESET ROLE;
+ALTER VIEW watch.owners OWNER TO watch_bypass;
+SELECT * FROM watch.events();
+DROP VIEW watch.all_notes, watch.owners;
+DROP MATERIALIZED VIEW watch.frozen;
+DROP RULE log ON watch.note;
+
+-- Watched schemas.
+SELECT crm_tree.watch_schema('nowhere');
+SELECT crm_tree.watch_schema('watch', 'explode');
+SELECT crm_tree.watch_schema('watch');  -- reports what is there already
+SET ROLE watch_owner;
+SELECT crm_tree.watch_schema('watch');  -- SHOULD FAIL
+CREATE TABLE watch.made (org_id bigint, id int, PRIMARY KEY (org_id, id));
+CREATE TABLE watch.other (id int);
+CREATE TABLE watch.bad (org_id numeric);  -- SHOULD FAIL: cannot be protected
+RESET ROLE;
+SELECT crm_tree.watch_schema('watch', 'warn');
+SET ROLE watch_owner;
+CREATE TABLE watch.warned AS SELECT 1::bigint AS org_id;
+RESET ROLE;
+DROP TABLE watch.warned;
+DROP TABLE watch.fact_2, watch.outer, watch.parted;
+SELECT crm_tree.watch_schema('watch', 'refuse');
+SET ROLE watch_owner;
+CREATE TABLE watch.refused (org_id bigint);  -- SHOULD FAIL
+BEGIN;
+CREATE TABLE watch.refused (org_id bigint);
+SET CONSTRAINTS ALL IMMEDIATE;  -- SHOULD FAIL
+ROLLBACK;
+BEGIN;
+CREATE TABLE watch.taken (org_id bigint, id int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.protect('watch.taken');
+COMMIT;
+RESET ROLE;
+SELECT f.relation::regclass FROM crm_tree._wall_family() f JOIN pg_class c ON c.oid = f.relation WHERE c.relnamespace = 'watch'::regnamespace ORDER BY f.relation::regclass::text;
+SELECT crm_tree.unwatch_schema('watch');
+SELECT crm_tree.unwatch_schema('watch');
+SELECT * FROM watch.events();
+
+-- As a restore does it: nothing is healed or refused, only reported; check_restore() says what is missing.
+SET session_replication_role = replica;
+ALTER TABLE watch.note DISABLE ROW LEVEL SECURITY;
+DROP POLICY crm_tree_wall ON watch.note;
+CREATE TABLE watch.fact_4 PARTITION OF watch.fact FOR VALUES IN (4);
+RESET session_replication_role;
+SELECT code, object, fix FROM crm_tree.check_restore();
+SELECT kind, relation FROM watch.events();
+-- Built up again statement by statement, it is watched as soon as it is whole.
+ALTER TABLE watch.note ENABLE ROW LEVEL SECURITY;
+CREATE POLICY crm_tree_wall ON watch.note AS RESTRICTIVE USING (org_id = crm_tree.current_org_bigint()) WITH CHECK (org_id = crm_tree.current_org_bigint());
+ALTER TABLE watch.note DISABLE ROW LEVEL SECURITY;  -- SHOULD FAIL
+SELECT crm_tree.protect('watch.fact');
+SELECT code, object, fix FROM crm_tree.check_restore();
+
+-- Down by who may.
+GRANT EXECUTE ON FUNCTION crm_tree.unprotect(regclass) TO watch_owner;
+SET ROLE watch_owner;
+SELECT crm_tree.unprotect('watch.note');
+ALTER TABLE watch.note ENABLE ROW LEVEL SECURITY;
+ALTER TABLE watch.note DISABLE ROW LEVEL SECURITY;
+RESET ROLE;
+SELECT kind, relation, detail FROM watch.events();
+
+DROP SCHEMA watch CASCADE;
+SELECT count(*) FROM crm_tree.wall_standing s WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.relation);
+DROP OWNED BY watch_owner, watch_other, watch_bypass;
+DROP ROLE watch_owner, watch_other, watch_bypass;
+TRUNCATE crm_tree.wall_event;
