@@ -489,7 +489,7 @@ COMMENT ON FUNCTION crm_tree._audit_settings() IS 'Private: findings about setti
 -- Definer: the registries have no policy. For pg_monitor, as the server's own statistics are; the findings are a map for an attacker.
 CREATE FUNCTION crm_tree.audit_walls(include_accepted boolean DEFAULT false)
     RETURNS TABLE (code text, severity text, object text, detail text, fix text)
-    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT f.code, CASE WHEN a.code IS NULL THEN f.severity ELSE 'accepted' END, f.object, f.detail, f.fix
       FROM (SELECT 1 AS place, * FROM crm_tree._audit_tables()
             UNION ALL SELECT 2, * FROM crm_tree._audit_policies()

@@ -1,15 +1,27 @@
 -- How walls have to stand, and how they do; and the event triggers that keep them so.
 
-CREATE FUNCTION crm_tree._wall_family() RETURNS TABLE (relation oid, root oid, org_column name)
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+-- These two in plpgsql, which keeps its plans: planning costs ten times what the answer does, and they are asked at every DDL.
+CREATE FUNCTION crm_tree._wall_family(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH RECURSIVE family(relation, root, org_column) AS (
-        SELECT w.relation, w.relation, w.org_column FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation
+        SELECT w.relation, w.relation, w.org_column FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation WHERE relations IS NULL
         UNION
-        SELECT i.inhrelid, f.root, f.org_column FROM family f JOIN pg_inherits i ON i.inhparent = f.relation)
+        SELECT i.inhrelid, f.root, f.org_column FROM family f JOIN pg_inherits i ON i.inhparent = f.relation),
+    -- Of a few relations: from them upwards.
+    up(relation, top) AS (
+        SELECT r, r FROM unnest(relations) AS r
+        UNION
+        SELECT u.relation, i.inhparent FROM up u JOIN pg_inherits i ON i.inhrelid = u.top)
     -- A partition that was protected by itself too belongs to itself.
-    SELECT DISTINCT ON (relation) relation, root, org_column FROM family ORDER BY relation, relation <> root
+    SELECT DISTINCT ON (relation) relation, root, org_column
+      FROM (SELECT * FROM family UNION ALL SELECT u.relation, w.relation, w.org_column FROM up u JOIN crm_tree._walls() w ON w.relation = u.top) AS found
+     ORDER BY relation, relation <> root;
+END
 $$;
-COMMENT ON FUNCTION crm_tree._wall_family() IS 'Private: the protected tables with their partitions and children. For everybody, as the catalog is: protect() asks as its caller.';
+COMMENT ON FUNCTION crm_tree._wall_family(oid[]) IS 'Private: the protected tables with their partitions and children, or those of them that are named. For everybody, as the catalog is: protect() asks as its caller.';
 
 CREATE FUNCTION crm_tree._wall_predicate(relation oid, org_column name) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -24,12 +36,13 @@ $$;
 COMMENT ON FUNCTION crm_tree._wall_predicate(oid, name) IS 'Private: the condition of a wall as pg_get_expr() shows it under the search path of the functions here.';
 
 CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name, fault text)
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    WITH family AS MATERIALIZED (SELECT * FROM crm_tree._wall_family()),
-    member AS (
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH member AS MATERIALIZED (
         SELECT f.*, c.relkind, c.relrowsecurity, c.relforcerowsecurity, crm_tree._wall_predicate(f.relation, f.org_column) AS predicate
-          FROM family f JOIN pg_class c ON c.oid = f.relation
-         WHERE relations IS NULL OR f.relation = ANY (relations))
+          FROM crm_tree._wall_family(relations) f JOIN pg_class c ON c.oid = f.relation)
     SELECT m.relation, m.root, m.org_column, fault
       FROM member m
      CROSS JOIN LATERAL (
@@ -62,9 +75,10 @@ CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABL
         HAVING m.relkind <> 'f'
         UNION ALL
         SELECT 'outer_parent' WHERE EXISTS (
-            SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND i.inhparent NOT IN (SELECT relation FROM family))
+            SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[i.inhparent])))
      ) AS found(fault)
-     WHERE fault IS NOT NULL
+     WHERE fault IS NOT NULL;
+END
 $$;
 COMMENT ON FUNCTION crm_tree._wall_faults(oid[]) IS 'Private: where a protected table, partition or child does not stand as protect() left it.';
 
@@ -126,11 +140,12 @@ $$;
 COMMENT ON FUNCTION crm_tree._wall_alarm(text, oid, text, text) IS 'Private: an event, and a WARNING to whoever caused it.';
 
 -- Looks at what a command left, not at the command: there are many ways to say the same. Definer: it reads the registries, and writes them.
-CREATE FUNCTION crm_tree._watch_relations(touched oid[], may_make_tables boolean) RETURNS void
+CREATE FUNCTION crm_tree._watch_relations(touched oid[], altered boolean) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- Superusers only: a restore into a database whose walls stand, and whoever knows what he does.
     lenient constant boolean := current_setting('session_replication_role') = 'replica';
+    members oid[];
     roots   oid[];
     found   record;
     shown   text;
@@ -138,34 +153,34 @@ BEGIN
     IF touched IS NULL THEN
         RETURN;
     END IF;
-    WITH RECURSIVE up(oid) AS (
-        SELECT unnest(touched) UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid),
-    down(oid) AS (
+    WITH RECURSIVE down(oid) AS (
         SELECT unnest(touched) UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
-    SELECT array_agg(w.relation) INTO roots FROM crm_tree._walls() w WHERE w.relation IN (SELECT oid FROM up UNION SELECT oid FROM down);
+    SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
+      FROM crm_tree._wall_family((SELECT array_agg(oid) FROM down)) f;
 
     -- What was detached keeps its wall, and gets a place of its own in the registry.
-    IF roots IS NOT NULL OR EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = ANY (touched)) THEN
-        FOR found IN
-            SELECT DISTINCT s.relation, a.attname
-              FROM crm_tree.wall_standing s
-              JOIN pg_policy p ON p.polrelid = s.relation AND p.polname = 'crm_tree_wall'
-              JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass
-                              AND d.refobjid = s.relation AND d.refobjsubid > 0
-              JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = d.refobjsubid
-             WHERE NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = s.relation)
-               AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = s.relation AND i.inhdetachpending)
-        LOOP
-            INSERT INTO crm_tree.wall (relation, org_column) VALUES (found.relation, found.attname) ON CONFLICT (relation) DO NOTHING;
-            PERFORM crm_tree._wall_event('detached', found.relation, 'was detached, and keeps its wall');
-            roots := array_append(roots, found.relation);
-        END LOOP;
-    END IF;
+    FOR found IN
+        WITH orphan AS MATERIALIZED (
+            SELECT s.relation FROM crm_tree.wall_standing s
+             WHERE altered AND NOT EXISTS (SELECT FROM crm_tree.wall w WHERE w.relation = s.relation)
+               AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = s.relation))
+        SELECT DISTINCT s.relation, a.attname
+          FROM orphan s
+          JOIN pg_policy p ON p.polrelid = s.relation AND p.polname = 'crm_tree_wall'
+          JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass
+                          AND d.refobjid = s.relation AND d.refobjsubid > 0
+          JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = d.refobjsubid
+    LOOP
+        INSERT INTO crm_tree.wall (relation, org_column) VALUES (found.relation, found.attname) ON CONFLICT (relation) DO NOTHING;
+        PERFORM crm_tree._wall_event('detached', found.relation, 'was detached, and keeps its wall');
+        members := array_append(members, found.relation);
+        roots := array_append(roots, found.relation);
+    END LOOP;
 
     -- New partitions and children of a wall that stands.
     FOR found IN
-        SELECT f.*, c.relkind FROM crm_tree._wall_family() f JOIN pg_class c ON c.oid = f.relation
-         WHERE f.root = ANY (roots) AND f.relation <> f.root
+        SELECT f.*, c.relkind FROM crm_tree._wall_family(members) f JOIN pg_class c ON c.oid = f.relation
+         WHERE members IS NOT NULL AND f.relation <> f.root
            AND EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.root)
            AND NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.relation)
     LOOP
@@ -184,9 +199,8 @@ BEGIN
 
     FOR found IN
         SELECT w.*, s.relation IS NOT NULL AS stood
-          FROM crm_tree._wall_faults((SELECT array_agg(f.relation) FROM crm_tree._wall_family() f WHERE f.root = ANY (roots))) w
-          LEFT JOIN crm_tree.wall_standing s ON s.relation = w.relation
-         WHERE roots IS NOT NULL
+          FROM crm_tree._wall_faults(members) w LEFT JOIN crm_tree.wall_standing s ON s.relation = w.relation
+         WHERE members IS NOT NULL
     LOOP
         CONTINUE WHEN NOT found.stood;
         shown := format('table %s: %s', found.relation::regclass, CASE found.fault
@@ -215,10 +229,11 @@ BEGIN
 
     -- A wall that was being built up, and is whole now.
     FOR found IN
-        SELECT r.root FROM unnest(roots) AS r(root)
-         WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = r.root)
-           AND NOT EXISTS (SELECT FROM crm_tree._wall_faults((SELECT array_agg(f.relation) FROM crm_tree._wall_family() f WHERE f.root = r.root)))
+        SELECT r.root FROM unnest(roots) AS r(root) WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = r.root)
     LOOP
+        -- First what was touched: while a wall is built up that is cheaper, and mostly enough.
+        CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(members) f WHERE f.root = found.root);
+        CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = found.root);
         PERFORM crm_tree._wall_stands(found.root);
         PERFORM crm_tree._wall_event('stands', found.root, 'the wall is whole');
     END LOOP;
@@ -243,8 +258,8 @@ BEGIN
         SELECT c.oid, w.action, w.org_column
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN crm_tree.watched_schema w ON w.schema = n.nspname
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = w.org_column AND NOT a.attisdropped
-         WHERE may_make_tables AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-           AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = c.oid)
+         WHERE altered AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+           AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[c.oid]))
     LOOP
         shown := format('table %s has an org column "%s" and no wall', found.oid::regclass, found.org_column);
         IF lenient OR found.action = 'warn' THEN
@@ -273,7 +288,7 @@ CREATE FUNCTION crm_tree._refuse_unwalled() RETURNS trigger
 BEGIN
     DELETE FROM crm_tree.wall_pending p WHERE p.relation = NEW.relation;
     IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = NEW.relation AND a.attname = NEW.org_column AND NOT a.attisdropped)
-       AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = NEW.relation) THEN
+       AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[NEW.relation])) THEN
         RAISE EXCEPTION 'table % has an org column "%" and no wall, which its schema does not allow', NEW.relation::regclass, NEW.org_column
             USING ERRCODE = 'insufficient_privilege',
                   HINT = format('In the same transaction: SELECT crm_tree.protect(%L, %L);', NEW.relation::regclass, NEW.org_column);
@@ -286,7 +301,7 @@ CREATE CONSTRAINT TRIGGER refuse_unwalled AFTER INSERT ON crm_tree.wall_pending 
 ALTER TABLE crm_tree.wall_pending ENABLE ALWAYS TRIGGER refuse_unwalled;
 
 CREATE FUNCTION crm_tree._watch_ddl() RETURNS event_trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     touched oid[];
     lent    record;
@@ -325,7 +340,7 @@ $$;
 COMMENT ON FUNCTION crm_tree._watch_ddl() IS 'Event trigger: keeps the walls that stand as they are.';
 
 CREATE FUNCTION crm_tree._watch_drop() RETURNS event_trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 BEGIN
     IF crm_tree._wall_is_moving() THEN
         RETURN;

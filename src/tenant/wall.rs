@@ -167,7 +167,7 @@ fn refuse_outer_parent(table: &Table, org_column: &str) {
     let outer = rows(
         "SELECT i.inhparent::pg_catalog.regclass::text FROM pg_catalog.pg_inherits i
           WHERE i.inhrelid OPERATOR(pg_catalog.=) $1
-            AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation OPERATOR(pg_catalog.=) i.inhparent)",
+            AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[i.inhparent]))",
         &[table.oid.into()],
         |row| catalog::text(row, 1),
     );
