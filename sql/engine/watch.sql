@@ -113,10 +113,20 @@ CREATE FUNCTION crm_tree._protect_as_owner("table" regclass, org_column text) RE
 COMMENT ON FUNCTION crm_tree._protect_as_owner(regclass, text) IS 'Private: protect() as the table''s owner.';
 
 CREATE FUNCTION crm_tree._wall_stands(root oid) RETURNS void
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    members oid[] := ARRAY(SELECT f.relation FROM crm_tree._wall_family() f WHERE f.root = $1);
+    fault   record;
+BEGIN
+    SELECT * INTO fault FROM crm_tree._wall_faults(members) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the wall of table % does not stand: % of %', $1::regclass, fault.fault, fault.relation::regclass
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Something changed it while it was put up. Look for event triggers of your own.';
+    END IF;
     INSERT INTO crm_tree.wall_standing AS s (relation, owner)
-    SELECT f.relation, c.relowner FROM crm_tree._wall_family() f JOIN pg_class c ON c.oid = f.relation WHERE f.root = $1
-    ON CONFLICT (relation) DO UPDATE SET owner = excluded.owner WHERE s.owner <> excluded.owner
+    SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = ANY (members)
+    ON CONFLICT (relation) DO UPDATE SET owner = excluded.owner WHERE s.owner <> excluded.owner;
+END
 $$;
 COMMENT ON FUNCTION crm_tree._wall_stands(oid) IS 'Private: from here on the wall of this table and all below it is defended.';
 
@@ -183,6 +193,7 @@ BEGIN
          WHERE members IS NOT NULL AND f.relation <> f.root
            AND EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.root)
            AND NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.relation)
+         ORDER BY f.relation
     LOOP
         IF lenient THEN
             RAISE WARNING 'table % is new below % and has no wall of its own', found.relation::regclass, found.root::regclass
@@ -201,6 +212,7 @@ BEGIN
         SELECT w.*, s.relation IS NOT NULL AS stood
           FROM crm_tree._wall_faults(members) w LEFT JOIN crm_tree.wall_standing s ON s.relation = w.relation
          WHERE members IS NOT NULL
+         ORDER BY w.relation, w.fault
     LOOP
         CONTINUE WHEN NOT found.stood;
         shown := format('table %s: %s', found.relation::regclass, CASE found.fault
@@ -331,6 +343,7 @@ BEGIN
                 SELECT p.oid FROM pg_event_trigger_ddl_commands() c JOIN pg_proc p ON c.classid = 'pg_proc'::regclass AND p.oid = c.objid
                  WHERE NOT c.in_extension AND p.prosecdef AND crm_tree._passes_walls(p.proowner)) AS made
              CROSS JOIN LATERAL crm_tree._definer_ways(made.oid) w
+             ORDER BY w.code, w.object
         LOOP
             PERFORM crm_tree._wall_alarm(lent.code, CASE WHEN lent.code <> 'definer_function' THEN lent.oid END, format('%s: %s', lent.object, lent.detail), lent.fix);
         END LOOP;
@@ -385,6 +398,7 @@ BEGIN
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
          WHERE n.nspname = $1 AND a.attname = $3 AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND NOT c.relispartition
            AND NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = c.oid)
+         ORDER BY c.relname
     LOOP
         RAISE WARNING 'table % has an org column "%" and no wall', found, $3 USING HINT = format('SELECT crm_tree.protect(%L, %L);', found, $3);
     END LOOP;

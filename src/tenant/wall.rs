@@ -111,12 +111,13 @@ pub fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
         for t in std::iter::once(&table).chain(&below) {
             raise_wall(t, &org_type.predicate(org_column));
         }
-        ddl(&format!(
-            "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
-            table.sql(),
-            org_type.function()
-        ));
     });
+    // Not inside: NOT NULL looks at the table's CHECK constraints, and so runs functions of its owner.
+    ddl(&format!(
+        "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
+        table.sql(),
+        org_type.function()
+    ));
     role::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO crm_tree.wall AS w (relation, org_column) VALUES ($1::pg_catalog.regclass, $2)
@@ -293,22 +294,12 @@ pub fn raise_wall(table: &Table, predicate: &str) {
             ));
         }
     }
-    if !has_trigger(table, "crm_tree_refuse_truncate") {
-        ddl(&format!(
-            "CREATE TRIGGER crm_tree_refuse_truncate BEFORE TRUNCATE ON {sql} FOR EACH STATEMENT
-             EXECUTE FUNCTION crm_tree.refuse_truncate()"
-        ));
-    }
+    // Replaced where there is one: it could be of another making.
+    ddl(&format!(
+        "CREATE OR REPLACE TRIGGER crm_tree_refuse_truncate BEFORE TRUNCATE ON {sql} FOR EACH STATEMENT
+         EXECUTE FUNCTION crm_tree.refuse_truncate()"
+    ));
     ddl(&format!("ALTER TABLE {sql} ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate"));
-}
-
-fn has_trigger(table: &Table, name: &str) -> bool {
-    !rows(
-        "SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid OPERATOR(pg_catalog.=) $1 AND tgname OPERATOR(pg_catalog.=) $2::pg_catalog.name",
-        &[table.oid.into(), name.into()],
-        |_| (),
-    )
-    .is_empty()
 }
 
 #[pg_extern(sql = false)]

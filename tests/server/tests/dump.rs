@@ -131,6 +131,12 @@ fn a_restored_dump_is_the_same_database() {
         assert_eq!(*was, is, "{name} after the restore");
     }
 
+    // Nothing was healed on the way, and the last statement of each wall set the watch on it.
+    let unwatched = "SELECT count(*) FROM crm_tree._wall_family() f WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.relation)";
+    assert_eq!(cluster.psql("target", unwatched), "0");
+    assert_eq!(cluster.psql("target", "SELECT count(*) FROM crm_tree.check_restore()"), "0");
+    assert_eq!(cluster.psql("target", "SELECT DISTINCT kind FROM crm_tree.wall_event"), "stands");
+
     // The restored walls and triggers do their work, for an ordinary role.
     let mut app = cluster.connect("app", "target");
     let refused = app.query("SELECT * FROM crm.account", &[]).unwrap_err();
