@@ -135,7 +135,7 @@ CREATE FUNCTION crm_tree._wall_fell(root oid) RETURNS void
 BEGIN
     DELETE FROM crm_tree.wall_standing s
      WHERE s.relation = $1 OR NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = s.relation);
-    PERFORM crm_tree._wall_event('unprotect', $1::regclass, 'the wall was taken down');
+    PERFORM crm_tree._wall_event_logged('unprotect', $1::regclass, 'the wall was taken down');
 END
 $$;
 COMMENT ON FUNCTION crm_tree._wall_fell(oid) IS 'Private: the wall of this table was taken down by unprotect().';
@@ -143,7 +143,7 @@ COMMENT ON FUNCTION crm_tree._wall_fell(oid) IS 'Private: the wall of this table
 CREATE FUNCTION crm_tree._wall_alarm(kind text, relation oid, detail text, cure text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM crm_tree._wall_event($1, $2::regclass, $3);
+    PERFORM crm_tree._wall_event_logged($1, $2::regclass, $3);
     RAISE WARNING '%', $3 USING HINT = coalesce($4, 'SELECT * FROM crm_tree.audit_walls();');
 END
 $$;
@@ -182,7 +182,7 @@ BEGIN
           JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = d.refobjsubid
     LOOP
         INSERT INTO crm_tree.wall (relation, org_column) VALUES (found.relation, found.attname) ON CONFLICT (relation) DO NOTHING;
-        PERFORM crm_tree._wall_event('detached', found.relation, 'was detached, and keeps its wall');
+        PERFORM crm_tree._wall_event_logged('detached', found.relation, 'was detached, and keeps its wall');
         members := array_append(members, found.relation);
         roots := array_append(roots, found.relation);
     END LOOP;
@@ -204,7 +204,7 @@ BEGIN
                 USING ERRCODE = 'wrong_object_type', HINT = 'Keep its rows in a table of this database, or protect them on the server where they live.';
         END IF;
         PERFORM crm_tree._raise_wall(found.relation, found.org_column);
-        PERFORM crm_tree._wall_event('healed', found.relation, format('new below %s: the wall was put up', found.root::regclass));
+        PERFORM crm_tree._wall_event_logged('healed', found.relation, format('new below %s: the wall was put up', found.root::regclass));
         INSERT INTO crm_tree.wall_standing SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = found.relation;
     END LOOP;
 
@@ -247,7 +247,7 @@ BEGIN
         CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(members) f WHERE f.root = found.root);
         CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = found.root);
         PERFORM crm_tree._wall_stands(found.root);
-        PERFORM crm_tree._wall_event('stands', found.root, 'the wall is whole');
+        PERFORM crm_tree._wall_event_logged('stands', found.root, 'the wall is whole');
     END LOOP;
 
     FOR found IN
@@ -261,7 +261,7 @@ BEGIN
                 format('table %s now belongs to %s, who is under no row security', found.relation::regclass, quote_ident(found.is)),
                 format('ALTER TABLE %s OWNER TO %s;', found.relation::regclass, coalesce(quote_ident(found.was), 'an ordinary role')));
         ELSE
-            PERFORM crm_tree._wall_event('owner', found.relation, format('belongs to %s, was %s''s', quote_ident(found.is), coalesce(quote_ident(found.was), 'nobody')));
+            PERFORM crm_tree._wall_event_logged('owner', found.relation, format('belongs to %s, was %s''s', quote_ident(found.is), coalesce(quote_ident(found.was), 'nobody')));
         END IF;
     END LOOP;
 
@@ -278,7 +278,7 @@ BEGIN
             PERFORM crm_tree._wall_alarm('unwalled', found.oid, shown, format('SELECT crm_tree.protect(%L, %L);', found.oid::regclass, found.org_column));
         ELSIF found.action = 'protect' THEN
             PERFORM crm_tree._protect_as_owner(found.oid, found.org_column);
-            PERFORM crm_tree._wall_event('protected', found.oid, 'made in a watched schema: the wall was put up');
+            PERFORM crm_tree._wall_event_logged('protected', found.oid, 'made in a watched schema: the wall was put up');
         ELSE
             INSERT INTO crm_tree.wall_pending VALUES (found.oid, found.org_column);
         END IF;
