@@ -112,12 +112,6 @@ pub fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
             raise_wall(t, &org_type.predicate(org_column));
         }
     });
-    // Not inside: NOT NULL looks at the table's CHECK constraints, and so runs functions of its owner.
-    ddl(&format!(
-        "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
-        table.sql(),
-        org_type.function()
-    ));
     role::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO crm_tree.wall AS w (relation, org_column) VALUES ($1::pg_catalog.regclass, $2)
@@ -126,6 +120,13 @@ pub fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
         )
     })
     .expect("the registry takes every table");
+    // Not inside: NOT NULL looks at the table's CHECK constraints, and so runs functions of its owner.
+    // After the registry: the event triggers would take it for one of a watched schema without a wall.
+    ddl(&format!(
+        "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
+        table.sql(),
+        org_type.function()
+    ));
     watch::stands(table.oid);
 }
 

@@ -1,5 +1,8 @@
 -- The audit of the walls: a clean database, then one hole for each line of what is known to be one.
 SET client_min_messages = warning;
+-- The guard off for every session of a role is a hole of its own: here it is off for this session.
+ALTER ROLE CURRENT_USER RESET crm_tree.guard;
+SET crm_tree.guard = off;
 DROP ROLE IF EXISTS audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_gone, audit_renamed, audit_login, audit_monitor;
 CREATE ROLE audit_owner NOLOGIN;
 CREATE ROLE audit_app LOGIN;
@@ -180,3 +183,4 @@ DROP OWNED BY audit_app, audit_owner, audit_bypass, audit_super, audit_member, a
 DROP ROLE audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_renamed, audit_login, audit_monitor;
 TRUNCATE crm_tree.wall_event, crm_tree.org_grant;
 DELETE FROM crm_tree.org WHERE name = 'Audited';
+ALTER ROLE CURRENT_USER SET crm_tree.guard = off;

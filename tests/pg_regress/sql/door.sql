@@ -102,7 +102,7 @@ SELECT current_setting('transaction_read_only');
 DROP FUNCTION pg_temp.opens();
 RESET ROLE;
 -- What committed is on record; what did not is in the log alone.
-SELECT kind, org, relation, who = session_user AS by_session, detail FROM crm_tree.wall_event ORDER BY id;
+SELECT kind, org, relation, who = session_user AS by_session, detail FROM crm_tree.wall_event WHERE kind = 'service_door' ORDER BY id;
 SELECT crm_tree.revoke_service_door('door_billing'), crm_tree.revoke_service_door('door_billing');
 SET ROLE door_clerk;
 BEGIN; SELECT crm_tree.open_service_door('billing'); ROLLBACK;
