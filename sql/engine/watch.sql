@@ -2,7 +2,7 @@
 
 -- These two in plpgsql, which keeps its plans: planning costs ten times what the answer does, and they are asked at every DDL.
 CREATE FUNCTION crm_tree._wall_family(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -36,13 +36,16 @@ $$;
 COMMENT ON FUNCTION crm_tree._wall_predicate(oid, name) IS 'Private: the condition of a wall as pg_get_expr() shows it under the search path of the functions here.';
 
 CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name, fault text)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH member AS MATERIALIZED (
         SELECT f.*, c.relkind, c.relrowsecurity, c.relforcerowsecurity, crm_tree._wall_predicate(f.relation, f.org_column) AS predicate
-          FROM crm_tree._wall_family(relations) f JOIN pg_class c ON c.oid = f.relation)
+          FROM crm_tree._wall_family(relations) f JOIN pg_class c ON c.oid = f.relation),
+    walled AS MATERIALIZED (
+        SELECT f.relation FROM crm_tree._wall_family(ARRAY(
+            SELECT DISTINCT i.inhparent FROM member m JOIN pg_inherits i ON i.inhrelid = m.relation)) f)
     SELECT m.relation, m.root, m.org_column, fault
       FROM member m
      CROSS JOIN LATERAL (
@@ -75,7 +78,7 @@ BEGIN
         HAVING m.relkind <> 'f'
         UNION ALL
         SELECT 'outer_parent' WHERE EXISTS (
-            SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[i.inhparent])))
+            SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND i.inhparent NOT IN (SELECT w.relation FROM walled w))
      ) AS found(fault)
      WHERE fault IS NOT NULL;
 END
@@ -151,7 +154,7 @@ COMMENT ON FUNCTION crm_tree._wall_alarm(text, oid, text, text) IS 'Private: an 
 
 -- Looks at what a command left, not at the command: there are many ways to say the same. Definer: it reads the registries, and writes them.
 CREATE FUNCTION crm_tree._watch_relations(touched oid[], altered boolean) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     -- Superusers only: a restore into a database whose walls stand, and whoever knows what he does.
     lenient constant boolean := current_setting('session_replication_role') = 'replica';
