@@ -36,7 +36,8 @@ trap cleanup EXIT
 
 if [ -z "${BENCH_KEEP:-}" ] || [ "$(sql -d "$admin" -c "SELECT count(*) FROM pg_database WHERE datname = 'crm_tree_bench'")" = 0 ]; then
     say "Generating $((orgs * 10000)) accounts in $orgs orgs"
-    sql -d "$admin" -c 'SET client_min_messages = warning' -c 'DROP DATABASE IF EXISTS crm_tree_bench' -c 'CREATE DATABASE crm_tree_bench'
+    sql -d "$admin" -c 'SET client_min_messages = warning' -c 'DROP DATABASE IF EXISTS crm_tree_bench' -c 'CREATE DATABASE crm_tree_bench' \
+        -c 'ALTER ROLE CURRENT_USER IN DATABASE crm_tree_bench SET crm_tree.guard = off'
     psql -Xq -v orgs="$orgs" -f generate.sql >&2
 fi
 psql -Xq -f harness.sql >&2

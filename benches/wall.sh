@@ -5,12 +5,12 @@
 # Uses a database of its own, crm_tree_bench_wall, and drops it.
 #   BENCH_RUNS=5        how often each is measured; medians are told
 #   BENCH_ROWS=200000   rows of a load
-#   BENCH_ONLY=...      only some of: token load search
+#   BENCH_ONLY=...      only some of: token guard load search
 set -euo pipefail
 
 runs=${BENCH_RUNS:-5}
 rows=${BENCH_ROWS:-200000}
-only=${BENCH_ONLY:-token load search}
+only=${BENCH_ONLY:-token guard load search}
 admin=${PGDATABASE:-postgres}
 export PGDATABASE=crm_tree_bench_wall
 export PGOPTIONS="-c client_min_messages=warning"
@@ -25,7 +25,8 @@ trap cleanup EXIT
 cleanup
 mkdir -p "$tmp"
 
-sql -d "$admin" -c "CREATE DATABASE $PGDATABASE" -c 'CREATE ROLE bench_wall_app LOGIN'
+sql -d "$admin" -c "CREATE DATABASE $PGDATABASE" -c 'CREATE ROLE bench_wall_app LOGIN' \
+    -c "ALTER ROLE CURRENT_USER IN DATABASE $PGDATABASE SET crm_tree.guard = off"
 sql <<'SQL'
 CREATE EXTENSION crm_tree;
 CREATE TABLE sample (measure text, variant text, figure float8);
@@ -68,6 +69,27 @@ if want token; then
     echo "binding, µs a call, in a bound transaction: bind_org $(median token bind_org 1), bind_token HS256 $(median token hs256 1), EdDSA $(median token eddsa 1)"
 fi
 
+if want guard; then
+    sql <<'SQL'
+CREATE TABLE open_row (org_id uuid, id int, body text, PRIMARY KEY (org_id, id));
+INSERT INTO open_row SELECT org(o), g, 'body' FROM generate_series(1, 10) o, generate_series(1, 10000) g;
+CREATE TABLE walled_row (LIKE open_row INCLUDING ALL);
+INSERT INTO walled_row TABLE open_row;
+SELECT crm_tree.protect('walled_row');
+GRANT SELECT ON open_row, walled_row TO bench_wall_app;
+VACUUM ANALYZE open_row, walled_row;
+SQL
+    for ((run = 1; run <= 3 * runs; run++)); do
+        for mode in $([ $((run % 2)) = 0 ] && echo off enforce || echo enforce off); do
+            sql -c "ALTER ROLE bench_wall_app SET crm_tree.guard = $mode"
+            sample guard "walled_$mode" "$(call_us "body FROM walled_row WHERE id = 77" 100000)"
+            sample guard "open_$mode" "$(call_us "body FROM open_row WHERE org_id = '00000000-0000-4000-8000-000000000001' AND id = 77" 100000)"
+        done
+    done
+    sql -c 'ALTER ROLE bench_wall_app RESET crm_tree.guard'
+    echo "prepared point read, µs, guard off and enforcing: protected table $(median guard walled_off 3) and $(median guard walled_enforce 3), another $(median guard open_off 3) and $(median guard open_enforce 3)"
+fi
+
 if want load; then
     sql <<SQL
 CREATE TABLE bare (org_id uuid, id bigint, name text, amount numeric(14,2), closed date, PRIMARY KEY (org_id, id));
@@ -91,10 +113,10 @@ SQL
         sample load "$variant" "$((rows * 1000000000 / (end - start)))"
     }
     for ((run = 1; run <= runs; run++)); do
-        sql -c 'TRUNCATE bare' -c "ALTER TABLE deal DISABLE TRIGGER USER" -c 'TRUNCATE deal' -c "ALTER TABLE deal ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate" -c CHECKPOINT
+        sql -c 'TRUNCATE bare' -c 'DELETE FROM deal' -c 'VACUUM FULL deal' -c CHECKPOINT
         load bare "$PGUSER" "\\copy bare FROM '$tmp/bare'"
         load view bench_wall_app BEGIN "$bind" "\\copy deal_load (id, name, amount, closed) FROM '$tmp/walled'" COMMIT
-        sql -c "ALTER TABLE deal DISABLE TRIGGER USER" -c 'TRUNCATE deal' -c "ALTER TABLE deal ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate" -c CHECKPOINT
+        sql -c 'DELETE FROM deal' -c 'VACUUM FULL deal' -c CHECKPOINT
         load staging bench_wall_app 'CREATE UNLOGGED TABLE staging (id bigint, name text, amount numeric(14,2), closed date)' \
             "\\copy staging FROM '$tmp/walled'" BEGIN "$bind" \
             'INSERT INTO deal (id, name, amount, closed) SELECT * FROM staging' COMMIT 'DROP TABLE staging'

@@ -11,6 +11,8 @@
 #   server     tests/server: what needs servers of its own (restarts, crashes, workers, dumps)
 #   drivers    scripts/test-drivers.sh: the examples with Python, Node and Rust
 #   docs       scripts/test-docs.sh: the examples of the documentation
+#   postgres   scripts/test-postgres.sh: PostgreSQL's own tests of row security, with us preloaded
+#   structures scripts/test-structures.sh: rollups over WordNet and over a directory with hard links
 #   golden16   golden15 on PostgreSQL 16
 #   golden18   golden15 on PostgreSQL 18
 #
@@ -128,6 +130,8 @@ server_tests() {
 
 stage_drivers() { scripts/test-drivers.sh; }
 stage_docs() { scripts/test-docs.sh; }
+stage_postgres() { scripts/test-postgres.sh; }
+stage_structures() { scripts/test-structures.sh; }
 
 # Read a stage's log and print how many of its tests passed and how many failed.
 count() {
@@ -141,7 +145,7 @@ count() {
 ACCEPT=false
 if [ "${1:-}" = --accept ]; then ACCEPT=true && shift; fi
 # What needs the same build stands together: cargo keeps one release build of the extension.
-STAGES=(lint unit pgtest golden15 isolation attack server drivers docs golden16 golden18)
+STAGES=(lint unit pgtest golden15 isolation attack server drivers docs postgres structures golden16 golden18)
 for stage in "$@"; do
     [[ " ${STAGES[*]} stress " == *" $stage "* ]] || die "there is no stage '$stage', only: ${STAGES[*]} stress"
 done
