@@ -15,6 +15,7 @@
 #   structures scripts/test-structures.sh: rollups over WordNet and over a directory with hard links
 #   golden16   golden15 on PostgreSQL 16
 #   golden18   golden15 on PostgreSQL 18
+#   restore18  a dump of PostgreSQL 15 restored on 18
 #
 # and, only where named:
 #
@@ -107,6 +108,12 @@ regress() {
 }
 
 stage_server() { server_tests --no-fail-fast; }
+stage_restore18() {
+    CRM_TREE_PG18_BIN=$("$(pg_bin 18)/pg_config" --bindir)
+    export CRM_TREE_PG18_BIN
+    install_extension 18
+    server_tests --test dump -- --ignored
+}
 stage_stress() {
     CRM_TREE_OPERATIONS=${CRM_TREE_OPERATIONS:-100000} \
         server_tests --release --test tree -- --nocapture --test-threads=1 no_interleaving
@@ -145,7 +152,7 @@ count() {
 ACCEPT=false
 if [ "${1:-}" = --accept ]; then ACCEPT=true && shift; fi
 # What needs the same build stands together: cargo keeps one release build of the extension.
-STAGES=(lint unit pgtest golden15 isolation attack server drivers docs postgres structures golden16 golden18)
+STAGES=(lint unit pgtest golden15 isolation attack server drivers docs postgres structures golden16 golden18 restore18)
 for stage in "$@"; do
     [[ " ${STAGES[*]} stress " == *" $stage "* ]] || die "there is no stage '$stage', only: ${STAGES[*]} stress"
 done

@@ -17,25 +17,26 @@ use std::time::{Duration, Instant};
 pub struct Cluster {
     dir: PathBuf,
     port: u16,
+    /// The server's own programs. Clients are those of `CRM_TREE_PG_BIN`, whatever the server.
+    bin: PathBuf,
 }
 
 /// The one superuser of a test cluster.
 pub const SUPERUSER: &str = "postgres";
 
-fn bin(program: &str) -> PathBuf {
-    let dir = std::env::var("CRM_TREE_PG_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".into());
-    Path::new(&dir).join(program)
+fn bin() -> PathBuf {
+    std::env::var_os("CRM_TREE_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
 }
 
 /// A command of the server's, as the user that may run it.
-fn server_command(program: &str) -> Command {
+fn server_command(program: &Path) -> Command {
     let mut command = match std::env::var("CRM_TREE_RUNAS") {
         Ok(user) if !user.is_empty() => {
             let mut command = Command::new("runuser");
-            command.args(["-u", &user, "--"]).arg(bin(program));
+            command.args(["-u", &user, "--"]).arg(program);
             command
         }
-        _ => Command::new(bin(program)),
+        _ => Command::new(program),
     };
     // It would add backtraces to the DETAIL of errors.
     command.env_remove("RUST_BACKTRACE");
@@ -56,6 +57,11 @@ fn run(command: &mut Command) -> Output {
 impl Cluster {
     /// A fresh server with these settings, in addition to those every test cluster has.
     pub fn start(conf: &[(&str, &str)]) -> Cluster {
+        Self::start_of(bin(), conf)
+    }
+
+    /// The same of the server whose programs are in this directory.
+    pub fn start_of(bin: PathBuf, conf: &[(&str, &str)]) -> Cluster {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let base = std::env::var_os("CRM_TREE_RUN_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -68,8 +74,8 @@ impl Cluster {
         {
             run(Command::new("chown").arg(&user).arg(&dir));
         }
-        let cluster = Cluster { dir, port: 5432 };
-        run(server_command("initdb")
+        let cluster = Cluster { dir, port: 5432, bin };
+        run(server_command(&cluster.bin.join("initdb"))
             .args(["--no-sync", "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8"])
             .args(["--username", SUPERUSER, "-D"])
             .arg(cluster.data()));
@@ -106,7 +112,7 @@ impl Cluster {
 
     /// Starts the server after it was stopped.
     pub fn start_again(&self) {
-        run(server_command("pg_ctl")
+        run(server_command(&self.bin.join("pg_ctl"))
             .args(["start", "--wait", "--silent", "-D"])
             .arg(self.data())
             .arg("-l")
@@ -119,7 +125,9 @@ impl Cluster {
     }
 
     pub fn stop(&self, mode: &str) {
-        run(server_command("pg_ctl").args(["stop", "--wait", "--silent", "-m", mode, "-D"]).arg(self.data()));
+        run(server_command(&self.bin.join("pg_ctl"))
+            .args(["stop", "--wait", "--silent", "-m", mode, "-D"])
+            .arg(self.data()));
     }
 
     pub fn data(&self) -> PathBuf {
@@ -184,7 +192,7 @@ impl Cluster {
     }
 
     fn client_command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(bin(program));
+        let mut command = Command::new(bin().join(program));
         command
             .env("PGHOST", &self.dir)
             .env("PGPORT", self.port.to_string())
@@ -226,7 +234,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let _ = server_command("pg_ctl")
+        let _ = server_command(&self.bin.join("pg_ctl"))
             .args(["stop", "--wait", "--silent", "-m", "immediate", "-D"])
             .arg(self.data())
             .current_dir("/")
