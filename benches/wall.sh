@@ -36,11 +36,14 @@ SQL
 sample() { sql -c "INSERT INTO sample VALUES ('$1', '$2', $3)"; }
 median() { sql -c "SELECT round(percentile_cont(0.5) WITHIN GROUP (ORDER BY figure)::numeric, $3) FROM sample WHERE measure = '$1' AND variant = '$2'"; }
 
-# call_us STATEMENT TIMES: microseconds of one, in a loop inside the server, as the application's role, bound.
+# call_us STATEMENT TIMES [USER [PRELUDE]]: microseconds of one, in a loop inside the server; as the application's
+# role, bound, if nothing else is said.
 call_us() {
-    sql -U bench_wall_app <<SQL | tail -n 1
+    local prelude
+    prelude=${4:-"SELECT crm_tree.bind_org('$(sql -c 'SELECT org(1)')'::uuid, 'ann')"}
+    sql -U "${3:-bench_wall_app}" <<SQL | tail -n 1
 BEGIN;
-SELECT crm_tree.bind_org('$(sql -c 'SELECT org(1)')'::uuid, 'ann');
+$prelude;
 DO \$do\$
 DECLARE
     started timestamptz;
@@ -86,7 +89,13 @@ SQL
             sample guard "open_$mode" "$(call_us "body FROM open_row WHERE org_id = '00000000-0000-4000-8000-000000000001' AND id = 77" 100000)"
         done
     done
-    sql -c 'ALTER ROLE bench_wall_app RESET crm_tree.guard'
+    sql -c 'ALTER ROLE bench_wall_app RESET crm_tree.guard' -c 'GRANT SELECT ON walled_row TO crm_tree_service' \
+        -c "SELECT crm_tree.grant_service_door('bench_wall_app')"
+    for ((run = 1; run <= runs; run++)); do
+        sample door bare "$(call_us 'org_id, sum(id) FROM walled_row GROUP BY org_id' 10 "$PGUSER" 'SELECT 1')"
+        sample door door "$(call_us 'org_id, sum(id) FROM walled_row GROUP BY org_id' 10 bench_wall_app "SELECT crm_tree.open_service_door('benchmark')")"
+    done
+    echo "aggregate over 100,000 rows of ten orgs, ms: bare $(median door bare 0 | awk '{ print $1 / 1000 }'), behind the service door $(median door door 0 | awk '{ print $1 / 1000 }')"
     echo "prepared point read, µs, guard off and enforcing: protected table $(median guard walled_off 3) and $(median guard walled_enforce 3), another $(median guard open_off 3) and $(median guard open_enforce 3)"
 fi
 

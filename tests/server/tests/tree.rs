@@ -218,7 +218,7 @@ fn a_statement_is_judged_by_the_links_it_leaves() {
 
 #[test]
 fn the_same_on_a_partitioned_table() {
-    against_the_model("parted", true, operations(3_000));
+    against_the_model("parted", true, operations(10_000));
 }
 
 /// Beside success: serialization failures, deadlocks, what a tree refuses, and merges of nodes that
