@@ -24,10 +24,12 @@ COMMENT ON FUNCTION crm_tree._passes_walls(oid) IS 'Private: is the role a super
 CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid, org_column name, walled boolean, name text, relname name, owner oid, kind "char", rls boolean, forced boolean)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     WITH family AS MATERIALIZED (SELECT * FROM crm_tree._wall_family()),
-    org_names(name) AS (
-        VALUES ('org_id'::name), ('tenant_id'), ('organization_id'), ('organisation_id')
+    -- What somebody took for an org column in a table of his says nothing of others' tables; a superuser's choice does.
+    org_names(name, owner) AS (
+        VALUES ('org_id'::name, NULL::oid), ('tenant_id', NULL), ('organization_id', NULL), ('organisation_id', NULL)
         -- A table of the orgs themselves is protected by its "id", which every table has.
-        UNION SELECT f.org_column FROM family f WHERE f.org_column <> 'id')
+        UNION SELECT f.org_column, CASE WHEN NOT o.rolsuper THEN o.oid END
+          FROM family f JOIN pg_class t ON t.oid = f.root JOIN pg_roles o ON o.oid = t.relowner WHERE f.org_column <> 'id')
     SELECT c.oid, coalesce(f.root, c.oid), coalesce(f.org_column, o.attname), f.relation IS NOT NULL,
            c.oid::regclass::text, c.relname, c.relowner, c.relkind, c.relrowsecurity, c.relforcerowsecurity
       FROM pg_class c
@@ -35,7 +37,7 @@ CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid
       LEFT JOIN family f ON f.relation = c.oid
       LEFT JOIN LATERAL (
           SELECT a.attname FROM pg_attribute a
-           WHERE a.attrelid = c.oid AND a.attname IN (SELECT name FROM org_names) AND NOT a.attisdropped AND a.attnum > 0
+           WHERE a.attrelid = c.oid AND EXISTS (SELECT FROM org_names w WHERE w.name = a.attname AND (w.owner IS NULL OR w.owner = c.relowner)) AND NOT a.attisdropped AND a.attnum > 0
              AND a.atttypid IN ('uuid'::regtype, 'int8'::regtype, 'int4'::regtype, 'int2'::regtype, 'text'::regtype, 'varchar'::regtype)
            ORDER BY a.attname <> 'org_id', a.attnum LIMIT 1) o ON true
      WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
@@ -100,8 +102,9 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                ELSE p.fix
            END
       FROM crm_tree._wall_faults() f LEFT JOIN protect p ON p.relation = f.relation
-     -- One finding where one protect() mends both.
-     WHERE NOT (f.fault = 'wall_policy' AND f.relation <> f.root
+     -- Rules have a finding each; and one where one protect() mends both.
+     WHERE f.fault <> 'rewrite_rule'
+       AND NOT (f.fault = 'wall_policy' AND f.relation <> f.root
                 AND EXISTS (SELECT FROM pg_class c WHERE c.oid = f.relation AND NOT c.relrowsecurity))
        AND NOT (f.fault = 'truncate_trigger' AND f.relation <> f.root
                 AND NOT EXISTS (SELECT FROM pg_policy y WHERE y.polrelid = f.relation AND y.polname = 'crm_tree_wall'))

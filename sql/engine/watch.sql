@@ -1,8 +1,15 @@
 -- How walls have to stand, and how they do; and the event triggers that keep them so.
 
+CREATE FUNCTION crm_tree._wall_of(relation oid) RETURNS name
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS 'SELECT w.org_column FROM crm_tree.wall w WHERE w.relation = $1';
+COMMENT ON FUNCTION crm_tree._wall_of(oid) IS 'Private: the org column of a table that is registered itself; null of another. For everybody, as _walls().';
+
 -- These two in plpgsql, which keeps its plans: planning costs ten times what the answer does, and they are asked at every DDL.
 CREATE FUNCTION crm_tree._wall_family(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    -- By the indexes, step by step: a hash of pg_inherits is all of it, at every step.
+    SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -17,7 +24,7 @@ BEGIN
         SELECT u.relation, i.inhparent FROM up u JOIN pg_inherits i ON i.inhrelid = u.top)
     -- A partition that was protected by itself too belongs to itself.
     SELECT DISTINCT ON (relation) relation, root, org_column
-      FROM (SELECT * FROM family UNION ALL SELECT u.relation, w.relation, w.org_column FROM up u JOIN crm_tree._walls() w ON w.relation = u.top) AS found
+      FROM (SELECT * FROM family UNION ALL SELECT u.relation, u.top, w.org_column FROM up u CROSS JOIN LATERAL crm_tree._wall_of(u.top) AS w(org_column) WHERE w.org_column IS NOT NULL) AS found
      ORDER BY relation, relation <> root;
 END
 $$;
@@ -36,7 +43,7 @@ $$;
 COMMENT ON FUNCTION crm_tree._wall_predicate(oid, name) IS 'Private: the condition of a wall as pg_get_expr() shows it under the search path of the functions here.';
 
 CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name, fault text)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET quote_all_identifiers = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -76,6 +83,9 @@ BEGIN
          WHERE t.tgrelid = m.relation AND t.tgname = 'crm_tree_refuse_truncate' AND t.tgfoid = 'crm_tree.refuse_truncate()'::regprocedure
            AND t.tgtype & 34 = 34 AND t.tgqual IS NULL AND m.relkind <> 'f'
         HAVING m.relkind <> 'f'
+        UNION ALL
+        -- A rule's action runs in the plan of whatever sets it off: a cascade's, or path maintenance's, which go past row security.
+        SELECT 'rewrite_rule' WHERE EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = m.relation)
         UNION ALL
         SELECT 'outer_parent' WHERE EXISTS (
             SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND i.inhparent NOT IN (SELECT w.relation FROM walled w))
@@ -118,7 +128,9 @@ COMMENT ON FUNCTION crm_tree._protect_as_owner(regclass, text) IS 'Private: prot
 CREATE FUNCTION crm_tree._wall_stands(root oid) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    members oid[] := ARRAY(SELECT f.relation FROM crm_tree._wall_family() f WHERE f.root = $1);
+    members oid[] := ARRAY(
+        WITH RECURSIVE down(oid) AS (SELECT $1 UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+        SELECT f.relation FROM crm_tree._wall_family((SELECT array_agg(oid) FROM down)) f WHERE f.root = $1);
     fault   record;
 BEGIN
     SELECT * INTO fault FROM crm_tree._wall_faults(members) LIMIT 1;
@@ -158,6 +170,7 @@ CREATE FUNCTION crm_tree._watch_relations(touched oid[], altered boolean) RETURN
 DECLARE
     -- Superusers only: a restore into a database whose walls stand, and whoever knows what he does.
     lenient constant boolean := current_setting('session_replication_role') = 'replica';
+    below   oid[];
     members oid[];
     roots   oid[];
     found   record;
@@ -168,8 +181,9 @@ BEGIN
     END IF;
     WITH RECURSIVE down(oid) AS (
         SELECT unnest(touched) UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+    SELECT array_agg(oid) INTO below FROM down;
     SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
-      FROM crm_tree._wall_family((SELECT array_agg(oid) FROM down)) f;
+      FROM crm_tree._wall_family(below) f;
 
     -- What was detached keeps its wall, and gets a place of its own in the registry.
     FOR found IN
@@ -227,6 +241,7 @@ BEGIN
             WHEN 'truncate_trigger_off' THEN 'the trigger that refuses TRUNCATE is disabled'
             WHEN 'org_nullable' THEN format('its org column "%s" may be null', found.org_column)
             WHEN 'org_column' THEN format('its org column "%s" is gone', found.org_column)
+            WHEN 'rewrite_rule' THEN 'it has a rewrite rule, which runs past row security in cascades'
             WHEN 'outer_parent' THEN 'it can be read through a parent without a wall'
             ELSE found.fault END);
         IF lenient THEN
@@ -273,7 +288,7 @@ BEGIN
         SELECT c.oid, w.action, w.org_column
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN crm_tree.watched_schema w ON w.schema = n.nspname
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = w.org_column AND NOT a.attisdropped
-         WHERE altered AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+         WHERE altered AND c.oid = ANY (below) AND c.relkind IN ('r', 'p')
            AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[c.oid]))
     LOOP
         shown := format('table %s has an org column "%s" and no wall', found.oid::regclass, found.org_column);
@@ -334,6 +349,13 @@ BEGIN
                    END AS relation
               FROM pg_event_trigger_ddl_commands() c WHERE NOT c.in_extension) AS t
      WHERE relation IS NOT NULL;
+    -- What is done to a composite type is done to the tables of that type.
+    IF TG_TAG = 'ALTER TYPE' THEN
+        SELECT array_agg(DISTINCT c.oid) INTO touched
+          FROM pg_event_trigger_ddl_commands() d
+          JOIN pg_class c ON c.reloftype = d.objid OR c.reloftype = (SELECT t.reltype FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 'c')
+         WHERE c.reloftype <> 0;
+    END IF;
     PERFORM crm_tree._watch_relations(touched, true);
 
     -- Views, materialized views, rules and functions that open a definer's way in.
@@ -370,7 +392,7 @@ BEGIN
         (SELECT array_agg(DISTINCT c.oid)
            FROM pg_event_trigger_dropped_objects() d
            JOIN pg_namespace n ON n.nspname = d.address_names[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
-          WHERE d.object_type IN ('policy', 'trigger', 'table column')), false);
+          WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column')), false);
 END
 $$;
 COMMENT ON FUNCTION crm_tree._watch_drop() IS 'Event trigger: as _watch_ddl(), for what is dropped; and the registries forget what is gone.';
@@ -378,7 +400,7 @@ COMMENT ON FUNCTION crm_tree._watch_drop() IS 'Event trigger: as _watch_ddl(), f
 CREATE EVENT TRIGGER crm_tree_watch ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA',
                  'CREATE POLICY', 'ALTER POLICY', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'ALTER RULE', 'CREATE VIEW', 'ALTER VIEW',
-                 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER PROCEDURE', 'ALTER ROUTINE')
+                 'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER TYPE')
     EXECUTE FUNCTION crm_tree._watch_ddl();
 ALTER EVENT TRIGGER crm_tree_watch ENABLE ALWAYS;
 CREATE EVENT TRIGGER crm_tree_watch_drop ON sql_drop EXECUTE FUNCTION crm_tree._watch_drop();

@@ -1,8 +1,10 @@
 //! Working as the service role until the transaction ends, read-only.
 
 use super::{role, xact};
+use crate::error::Refusal;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
+use pgrx::prelude::PgSqlErrorCode;
 use std::cell::Cell;
 
 thread_local! {
@@ -13,6 +15,7 @@ thread_local! {
 /// Called once, when the library is loaded.
 pub fn init() {
     xact::at_top_end(close);
+    xact::before_prepare(refuse_prepare);
 }
 
 /// Switches to the role. The caller has checked that it may be done, and that the transaction is at
@@ -38,6 +41,18 @@ pub fn open(service: Oid) {
         pg_sys::SetUserIdAndSecContext(service, switched);
     }
     OPENED_BY.set(Some((user, context, service)));
+}
+
+/// Nobody could finish what was prepared as the service role, and its record would wait for that.
+fn refuse_prepare() {
+    if is_open() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "a transaction behind the service door cannot be prepared",
+        )
+        .hint("It is read-only: COMMIT it.")
+        .raise()
+    }
 }
 
 /// At the end of the transaction. An abort has gone back already, and so has a definer function in

@@ -2,7 +2,7 @@
 //! statement at its end.
 
 use super::trigger::Row;
-use super::xact;
+use super::{subxact, xact};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -18,6 +18,13 @@ struct Batch {
     store: *mut pg_sys::Tuplestorestate,
 }
 
+impl Batch {
+    /// Was it begun by the statement into this view that is running?
+    fn is_of(&self, view: Oid) -> bool {
+        self.view == view && self.level == subxact::level()
+    }
+}
+
 thread_local! {
     /// One a running statement, the innermost last.
     static OPEN: RefCell<Vec<Batch>> = const { RefCell::new(Vec::new()) };
@@ -26,9 +33,9 @@ thread_local! {
 /// Called once, when the library is loaded. The rows themselves go with the memory of the transaction.
 pub fn init() {
     xact::at_top_end(|| OPEN.with(|open| open.borrow_mut().clear()));
-    xact::at_sub_abort(|| {
-        // SAFETY: reads backend state.
-        let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    // A savepoint that is released takes the files along too. A statement begun in it has ended by then.
+    xact::at_sub_end(|| {
+        let level = subxact::level();
         OPEN.with(|open| open.borrow_mut().retain(|batch| batch.level < level));
     });
 }
@@ -45,14 +52,14 @@ pub fn begin(view: Oid) {
         let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
         pg_sys::CurrentResourceOwner = owner;
         pg_sys::MemoryContextSwitchTo(context);
-        (pg_sys::GetCurrentTransactionNestLevel(), store)
+        (subxact::level(), store)
     };
     OPEN.with(|open| open.borrow_mut().push(Batch { view, level, store }));
 }
 
 /// Puts a row aside. False where no statement into the view was begun.
 pub fn put(view: Oid, row: Row<'_>) -> bool {
-    let store = OPEN.with(|open| open.borrow().last().filter(|b| b.view == view).map(|b| b.store));
+    let store = OPEN.with(|open| open.borrow().last().filter(|b| b.is_of(view)).map(|b| b.store));
     let Some(store) = store else { return false };
     // SAFETY: the store is open, and copies the tuple.
     unsafe { pg_sys::tuplestore_puttuple(store, row.raw().0) };
@@ -61,7 +68,7 @@ pub fn put(view: Oid, row: Row<'_>) -> bool {
 
 /// Runs `sql`, which reads the rows from `ROWS`, as the current user. False as with `put`.
 pub fn insert(view: Oid, sql: &str) -> bool {
-    let batch = OPEN.with(|open| open.borrow_mut().pop_if(|b| b.view == view));
+    let batch = OPEN.with(|open| open.borrow_mut().pop_if(|b| b.is_of(view)));
     let Some(batch) = batch else { return false };
     let sql = CString::new(sql).expect("no NUL in a statement");
     let name = CString::new(ROWS).expect("no NUL in a name");

@@ -4,7 +4,7 @@ use super::{relation, scan};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 
 /// How a relation stands.
@@ -75,7 +75,7 @@ fn read(relation: Oid) -> Standing {
         let kind = (*(*rel).rd_rel).relkind as u8;
         let standing = match kind {
             b'r' | b'p' => table(rel),
-            b'm' if rules_read(rel).into_iter().any(shows_protected) => Standing::Copied,
+            b'm' if shows_protected(relation) => Standing::Copied,
             _ => Standing::Open,
         };
         pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
@@ -191,20 +191,31 @@ unsafe fn rules_read(rel: pg_sys::Relation) -> Vec<Oid> {
     }
 }
 
-/// Is the relation protected, or does it show what is?
-fn shows_protected(relation: Oid) -> bool {
-    // SAFETY: as in `read`.
-    unsafe {
-        let rel = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
-        if rel.is_null() {
-            return false;
+/// Does the view or materialized view show a protected table, by whatever views between?
+fn shows_protected(view: Oid) -> bool {
+    let mut seen = HashSet::from([view]);
+    let mut next = vec![view];
+    while let Some(relation) = next.pop() {
+        pgrx::check_for_interrupts!();
+        // SAFETY: as in `read`.
+        unsafe {
+            let rel = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+            if rel.is_null() {
+                continue;
+            }
+            let shows = match (*(*rel).rd_rel).relkind as u8 {
+                b'r' | b'p' => org_column(relation).is_some(),
+                b'v' | b'm' => {
+                    next.extend(rules_read(rel).into_iter().filter(|read| seen.insert(*read)));
+                    false
+                }
+                _ => false,
+            };
+            pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
+            if shows {
+                return true;
+            }
         }
-        let shows = match (*(*rel).rd_rel).relkind as u8 {
-            b'r' | b'p' => org_column(relation).is_some(),
-            b'v' | b'm' => rules_read(rel).into_iter().any(shows_protected),
-            _ => false,
-        };
-        pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
-        shows
     }
+    false
 }

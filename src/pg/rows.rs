@@ -1,6 +1,7 @@
 //! Reading many rows and answering many, without a copy for each value: what a query found is used
 //! where it lies, and rows go straight into the store that PostgreSQL reads them from.
 
+use crate::error::Refusal;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
 use std::ffi::CString;
@@ -10,7 +11,31 @@ use std::marker::PhantomData;
 #[derive(Clone, Copy)]
 pub struct Value<'a> {
     datum: Datum,
+    /// Its type, as the query that found it says: what reads the datum as one looks here first.
+    kind: Oid,
     life: PhantomData<&'a ()>,
+}
+
+impl<'a> Value<'a> {
+    fn made<T: IntoDatum>(value: T) -> Value<'a> {
+        Value { kind: T::type_oid(), datum: value.into_datum().expect("not null"), life: PhantomData }
+    }
+
+    fn expect(self, kind: Oid) -> Value<'a> {
+        if self.kind != kind {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!(
+                    "a rollup's query has a value of type {} where {} is expected",
+                    self.kind.to_u32(),
+                    kind.to_u32()
+                ),
+            )
+            .hint("The types are given by oid: SELECT 'oid'::regtype. Cast the column of the query.")
+            .raise()
+        }
+        self
+    }
 }
 
 /// The bytes of a value, to compare with others of the same type. Integers are in their order, uuids
@@ -96,21 +121,23 @@ impl<'a> Reader<'a> {
             }
             let mut datums = [Datum::from(0); N];
             let mut is_null = [false; N];
+            let types: [Oid; N] = std::array::from_fn(|c| pg_sys::SPI_gettypeid(desc, c as i32 + 1));
             let rows = (0..(*table).numvals as usize)
                 .map(|i| {
                     let tuple = *(*table).vals.add(i);
                     pg_sys::heap_deform_tuple(tuple, desc, datums.as_mut_ptr(), is_null.as_mut_ptr());
                     std::array::from_fn(|c| {
-                        (!is_null[c]).then_some(Value { datum: datums[c], life: PhantomData })
+                        (!is_null[c]).then_some(Value { datum: datums[c], kind: types[c], life: PhantomData })
                     })
                 })
                 .collect();
-            Found { rows, types: std::array::from_fn(|c| pg_sys::SPI_gettypeid(desc, c as i32 + 1)) }
+            Found { rows, types }
         }
     }
 
-    /// The bytes of a value of type `type_oid`.
+    /// The bytes of a value, which must be of type `type_oid`.
     pub fn image(&self, value: Value<'a>, type_oid: Oid) -> Image<'a> {
+        let value = value.expect(type_oid);
         // SAFETY: the value is of that type, and what it points to lives for 'a; so does a
         // decompressed copy, which is allocated in SPI's own context.
         unsafe {
@@ -141,24 +168,24 @@ impl<'a> Reader<'a> {
     }
 
     pub fn make_int(&self, value: i64) -> Value<'a> {
-        Value { datum: value.into_datum().expect("not null"), life: PhantomData }
+        Value::made(value)
     }
 
     pub fn make_short_int(&self, value: i32) -> Value<'a> {
-        Value { datum: value.into_datum().expect("not null"), life: PhantomData }
+        Value::made(value)
     }
 
     pub fn make_date(&self, value: pgrx::datum::Date) -> Value<'a> {
-        Value { datum: value.into_datum().expect("not null"), life: PhantomData }
+        Value::made(value)
     }
 
     pub fn make_text(&self, value: &str) -> Value<'a> {
-        Value { datum: value.into_datum().expect("not null"), life: PhantomData }
+        Value::made(value)
     }
 
     pub fn number(&self, value: i64) -> Number<'a> {
         let value = self.make_int(value);
-        Number(Value { datum: call(pg_sys::int8_numeric, value, value), life: PhantomData })
+        Number::computed(call(pg_sys::int8_numeric, value, value))
     }
 }
 
@@ -181,9 +208,13 @@ fn call(function: unsafe fn(pg_sys::FunctionCallInfo) -> Datum, a: Value<'_>, b:
 }
 
 impl<'a> Number<'a> {
-    /// The value is numeric, as its column's type has said.
+    /// Refuses what is not numeric.
     pub fn of(value: Value<'a>) -> Number<'a> {
-        Number(value)
+        Number(value.expect(pg_sys::NUMERICOID))
+    }
+
+    fn computed(datum: Datum) -> Number<'a> {
+        Number(Value { datum, kind: pg_sys::NUMERICOID, life: PhantomData })
     }
 
     pub fn value(self) -> Value<'a> {
@@ -195,7 +226,7 @@ impl<'a> Number<'a> {
         function: unsafe fn(pg_sys::FunctionCallInfo) -> Datum,
         other: Number<'a>,
     ) -> Number<'a> {
-        Number(Value { datum: call(function, self.0, other.0), life: PhantomData })
+        Number::computed(call(function, self.0, other.0))
     }
 
     pub fn plus(self, other: Number<'a>) -> Number<'a> {
@@ -235,6 +266,7 @@ struct Call {
 pub struct Store {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
+    types: Vec<Oid>,
 }
 
 impl Store {
@@ -261,24 +293,22 @@ impl Store {
             (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
             (*info).setResult = store;
             (*info).setDesc = desc;
-            Store { store, desc }
+            let types = (1..=(*desc).natts).map(|n| pg_sys::SPI_gettypeid(desc, n)).collect();
+            Store { store, desc, types }
         }
     }
 
-    /// Refuses a query whose columns are not of the types that the caller expects.
-    pub fn expect<const N: usize>(&self, types: [Oid; N]) {
-        // SAFETY: the descriptor lives as long as the store, and every column asked for is one of its.
-        let expected: Vec<Oid> =
-            unsafe { (1..=(*self.desc).natts).map(|n| pg_sys::SPI_gettypeid(self.desc, n)).collect() };
-        let pairs = types.iter().zip(&expected);
-        let wrong = pairs.enumerate().find(|(_, (is, wanted))| is != wanted).map(|(n, _)| n);
-        if let Some(n) = wrong.or((N != expected.len()).then_some(N.min(expected.len()))) {
-            error!("column {} of the rows is not of the type that is asked for", n + 1);
-        }
-    }
-
-    /// Adds a row; the types are those that `expect` has approved.
+    /// Adds a row, whose values must be of the types that the call asks for.
     pub fn put<const N: usize>(&self, row: [Option<Value<'_>>; N]) {
+        let wrong = (0..N.max(self.types.len()))
+            .find(|n| *n >= N || *n >= self.types.len() || row[*n].is_some_and(|v| v.kind != self.types[*n]));
+        if let Some(n) = wrong {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("column {} of the rows is not of the type that is asked for", n + 1),
+            )
+            .raise()
+        }
         let mut datums: [Datum; N] = row.map(|v| v.map_or(Datum::from(0), |v| v.datum));
         let mut nulls: [bool; N] = row.map(|v| v.is_none());
         // SAFETY: one datum a column; the store copies what they point to.

@@ -9,6 +9,8 @@ type Listener = fn();
 thread_local! {
     static AT_TOP_END: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
     static AT_SUB_ABORT: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
+    static AT_SUB_END: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
+    static BEFORE_PREPARE: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `listener` at each COMMIT, ABORT and PREPARE of a top-level transaction.
@@ -20,6 +22,16 @@ pub fn at_top_end(listener: Listener) {
 /// Calls `listener` whenever a savepoint or an exception block rolls back. It must not raise.
 pub fn at_sub_abort(listener: Listener) {
     AT_SUB_ABORT.with(|l| l.borrow_mut().push(listener));
+}
+
+/// Calls `listener` whenever a savepoint or an exception block ends, either way. It must not raise.
+pub fn at_sub_end(listener: Listener) {
+    AT_SUB_END.with(|l| l.borrow_mut().push(listener));
+}
+
+/// Calls `listener` before PREPARE TRANSACTION has done anything. It may raise.
+pub fn before_prepare(listener: Listener) {
+    BEFORE_PREPARE.with(|l| l.borrow_mut().push(listener));
 }
 
 /// Registers the callbacks. Called once, when the library is loaded.
@@ -41,6 +53,15 @@ unsafe extern "C-unwind" fn top_callback(event: pg_sys::XactEvent::Type, _arg: *
     ) {
         run(&AT_TOP_END);
     }
+    if event == pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE {
+        // SAFETY: guarded: what it raises is an ordinary error here.
+        unsafe { run_before_prepare() }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn run_before_prepare() {
+    run(&BEFORE_PREPARE);
 }
 
 unsafe extern "C-unwind" fn sub_callback(
@@ -51,6 +72,12 @@ unsafe extern "C-unwind" fn sub_callback(
 ) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
         run(&AT_SUB_ABORT);
+    }
+    if matches!(
+        event,
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB | pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB
+    ) {
+        run(&AT_SUB_END);
     }
 }
 

@@ -35,11 +35,11 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
         None => "100::pg_catalog.numeric".to_owned(),
     };
     let nodes = format!(
-        "SELECT t.{id}::text, t.{parent}::text, NULL::text, t.{depth}, {share}, f.amount
+        "SELECT t.{id}::pg_catalog.text, t.{parent}::pg_catalog.text, NULL::pg_catalog.text, t.{depth}, {share}, f.amount
            FROM {table} t LEFT JOIN (
-                SELECT q.id::text AS id, pg_catalog.sum(q.amount::pg_catalog.numeric) AS amount FROM (
+                SELECT q.id::pg_catalog.text AS id, pg_catalog.sum(q.amount::pg_catalog.numeric) AS amount FROM (
 {facts}
-                ) q(id, amount) GROUP BY 1) f ON f.id OPERATOR(pg_catalog.=) t.{id}::text
+                ) q(id, amount) GROUP BY 1) f ON f.id OPERATOR(pg_catalog.=) t.{id}::pg_catalog.text
           WHERE {in_org}",
         id = s.id,
         parent = s.parent,
@@ -51,7 +51,7 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
     let links = linked.as_ref().and_then(|[relation, parent, child, pct, _, org_column]| {
         let (parent, child) = (ident(parent.as_ref()?), ident(child.as_ref()?));
         Some(format!(
-            "SELECT l.{parent}::text, l.{child}::text, {share}, p.{path}::text, c.{path}::text FROM {links} l
+            "SELECT l.{parent}::pg_catalog.text, l.{child}::pg_catalog.text, {share}, p.{path}::pg_catalog.text, c.{path}::pg_catalog.text FROM {links} l
                JOIN {table} p ON {of_p} AND p.{id} OPERATOR(pg_catalog.=) l.{parent}
                JOIN {table} c ON {of_c} AND c.{id} OPERATOR(pg_catalog.=) l.{child}
               WHERE {of_l}",
@@ -78,7 +78,7 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
     .is_empty();
     let top_path = top.and_then(|top| {
         let sql = format!(
-            "SELECT t.{}::text FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $1::{}",
+            "SELECT t.{}::pg_catalog.text FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $1::{}",
             s.path,
             s.table,
             in_org("t", &s.org),
@@ -103,19 +103,7 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
         roll(
             reader,
             &request,
-            |_, from| {
-                store.expect([
-                    pg_sys::TEXTOID,
-                    pg_sys::TEXTOID,
-                    pg_sys::INT4OID,
-                    pg_sys::NUMERICOID,
-                    pg_sys::NUMERICOID,
-                    pg_sys::INT8OID,
-                    pg_sys::INT8OID,
-                    pg_sys::NUMERICOID,
-                    pg_sys::INT8OID,
-                    pg_sys::TEXTOID,
-                ]);
+            |from| {
                 source.set(Some(reader.make_text(from)));
             },
             |row| {

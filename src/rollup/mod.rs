@@ -105,12 +105,12 @@ struct Row<'a> {
 
 type Links<'a> = Found<'a, 5>;
 
-/// Reads and adds up, and hands each row of the answer to `emit`; first the types of id and label,
-/// and where the structure was read from, to `begin`.
+/// Reads and adds up, and hands each row of the answer to `emit`; first where the structure was read
+/// from to `begin`.
 fn roll<'a>(
     reader: &Reader<'a>,
     request: &Request<'_>,
-    begin: impl FnOnce([Oid; 2], &'static str),
+    begin: impl FnOnce(&'static str),
     emit: impl Fn(Row<'a>),
 ) {
     let mode = parse_mode(request.mode);
@@ -122,7 +122,7 @@ fn roll<'a>(
     let Some(forest) = by_path.or_else(|| read_by_links(reader, request)) else {
         return;
     };
-    begin(forest.types, forest.source);
+    begin(forest.source);
     let zero = reader.number(0);
     let (nodes, links) = graph_of(reader, &forest, links.as_ref());
     let end = match request.top {
@@ -239,7 +239,11 @@ fn select_nodes<'a>(
     nodes: &str,
     [first, second]: [Arg<'_>; 2],
 ) -> Found<'a, 7> {
-    let is_top = if request.top.is_some() { "n.id::text OPERATOR(pg_catalog.=) $4" } else { "NULL::boolean" };
+    let is_top = if request.top.is_some() {
+        "n.id::pg_catalog.text OPERATOR(pg_catalog.=) $4"
+    } else {
+        "NULL::pg_catalog.bool"
+    };
     let sql = format!("SELECT n.*, {is_top} FROM (\n{nodes}\n) n(id, parent, label, depth, share, own)");
     let found: Found<'a, 7> =
         reader.select(&sql, &[first, second, Arg::Date(request.day), Arg::Text(request.top)]);
@@ -380,21 +384,7 @@ pub fn node_totals(store: &Store, request: &Request<'_>) {
         roll(
             reader,
             request,
-            |[id, label], from| {
-                store.expect([
-                    id,
-                    id,
-                    label,
-                    pg_sys::INT4OID,
-                    pg_sys::NUMERICOID,
-                    pg_sys::NUMERICOID,
-                    pg_sys::INT8OID,
-                    pg_sys::INT8OID,
-                    pg_sys::NUMERICOID,
-                    pg_sys::INT8OID,
-                    pg_sys::DATEOID,
-                    pg_sys::TEXTOID,
-                ]);
+            |from| {
                 source.set(Some(reader.make_text(from)));
             },
             |row| {

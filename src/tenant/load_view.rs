@@ -137,6 +137,7 @@ fn target_of(view: Oid) -> Option<Table> {
 pub fn load<'a>(call: &Call<'a>) -> Outcome<'a> {
     let view = call.relation();
     if call.is(When::BeforeStatement) {
+        expect_triggers(view);
         load::begin(view);
         return Outcome::Done;
     }
@@ -147,14 +148,37 @@ pub fn load<'a>(call: &Call<'a>) -> Outcome<'a> {
         load::put(view, call.new_row())
     };
     if !begun {
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "this load view has lost a trigger",
-        )
-        .hint("SELECT crm_tree.create_load_view(…) of its table puts it back.")
-        .raise()
+        refuse_lost_trigger()
     }
     if call.is(When::InsteadOfRow) { Outcome::Keep(call.new_row()) } else { Outcome::Done }
+}
+
+fn refuse_lost_trigger() -> ! {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "this load view has lost a trigger",
+    )
+    .hint("SELECT crm_tree.create_load_view(…) of its table puts it back.")
+    .raise()
+}
+
+/// Anybody may make triggers of our function on a view of his own: all three or none, as they are
+/// made here, or a batch is begun that nothing ends.
+fn expect_triggers(view: Oid) {
+    // Of tgtype: 1 row, 2 before, 64 instead, 4 insert.
+    let whole = rows(
+        "SELECT pg_catalog.array_agg(t.tgtype ORDER BY t.tgname COLLATE \"C\") OPERATOR(pg_catalog.=) '{69,6,4}'::pg_catalog.int2[]
+                    AND pg_catalog.bool_and(t.tgqual IS NULL AND t.tgenabled IN ('O', 'A')
+                    AND t.tgname IN ('crm_tree_load', 'crm_tree_load_begin', 'crm_tree_load_end'))
+           FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+          WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'v'
+            AND t.tgfoid OPERATOR(pg_catalog.=) 'crm_tree.load'::pg_catalog.regproc",
+        &[view.into()],
+        |row| row[1].value::<bool>().ok().flatten().unwrap_or(false),
+    );
+    if whole != [true] {
+        refuse_lost_trigger()
+    }
 }
 
 fn insertion(view: Oid) -> String {

@@ -10,10 +10,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{DecodingKey, Validation};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use sha2::Sha256;
 use signature::Verifier;
+use std::fmt::Formatter;
 
 /// Longest token read, in bytes: an attacker chooses what is parsed before the signature is checked.
 pub const MAX_BYTES: usize = 8192;
@@ -131,6 +134,25 @@ struct Claims {
     aud: Option<Value>,
 }
 
+/// Claims by their names. An array would be taken for them by their order.
+struct Object(Claims);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Named;
+        impl<'de> Visitor<'de> for Named {
+            type Value = Object;
+            fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
+                Claims::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        from.deserialize_map(Named)
+    }
+}
+
 /// Checks a token at the moment `now`, in seconds since 1970, with clocks that may differ by `skew` seconds.
 /// `key_of` knows the live keys by their ids.
 pub fn verify(
@@ -192,7 +214,7 @@ fn signed_claims(token: &str, key: &Key) -> Result<Claims, Flaw> {
     only_the_signature.required_spec_claims.clear();
     only_the_signature.validate_exp = false;
     only_the_signature.validate_aud = false;
-    jsonwebtoken::decode::<Claims>(token, &decoding, &only_the_signature).map(|data| data.claims).map_err(
+    jsonwebtoken::decode::<Object>(token, &decoding, &only_the_signature).map(|data| data.claims.0).map_err(
         |e| match e.kind() {
             ErrorKind::Json(_) => Flaw::Claim("set is no JSON object that names each once"),
             ErrorKind::InvalidSignature => Flaw::Signature,

@@ -53,6 +53,21 @@ BEGIN;
 ALTER TABLE app.note_long NO INHERIT app.note;
 SELECT count(*) FROM app.note_long;
 ROLLBACK;
+-- SHOULD FAIL: the org column changes its name with the type of a typed table; a rule that cascades set off
+BEGIN;
+CREATE TYPE app.as_contact AS (org_id uuid, email text, secret text);
+ALTER TABLE app.contact OF app.as_contact;
+ALTER TYPE app.as_contact RENAME ATTRIBUTE org_id TO real_org CASCADE;
+ROLLBACK;
+BEGIN;
+CREATE RULE along AS ON DELETE TO app.account DO ALSO INSERT INTO app.account (id, secret) SELECT id + 100, secret FROM app.account;
+ROLLBACK;
+-- and goes on: DDL under whatever settings
+SET quote_all_identifiers = on;
+BEGIN;
+ALTER TABLE app.contact ADD COLUMN more int;
+ROLLBACK;
+RESET quote_all_identifiers;
 -- SHOULD FAIL: the watchers themselves
 ALTER EVENT TRIGGER crm_tree_watch DISABLE;
 DROP EVENT TRIGGER crm_tree_watch;

@@ -99,7 +99,7 @@ CREATE VIEW watch.my_notes WITH (security_invoker = true) AS SELECT * FROM watch
 CREATE MATERIALIZED VIEW watch.frozen AS SELECT count(*) FROM watch.note;
 CREATE FUNCTION watch.count_all() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT count(*) FROM watch.note';
 CREATE TABLE watch.log (id int);
-CREATE RULE log AS ON INSERT TO watch.note DO ALSO INSERT INTO watch.log VALUES (1);
+CREATE RULE log AS ON INSERT TO watch.note DO ALSO INSERT INTO watch.log VALUES (1); -- SHOULD FAIL
 SET ROLE watch_owner;
 CREATE VIEW watch.owners AS SELECT * FROM watch.note;
 RESET ROLE;
@@ -107,7 +107,6 @@ ALTER VIEW watch.owners OWNER TO watch_bypass;
 SELECT * FROM watch.events();
 DROP VIEW watch.all_notes, watch.owners;
 DROP MATERIALIZED VIEW watch.frozen;
-DROP RULE log ON watch.note;
 
 -- Watched schemas.
 SELECT crm_tree.watch_schema('nowhere');
@@ -154,6 +153,8 @@ SELECT kind, relation FROM watch.events();
 ALTER TABLE watch.note ENABLE ROW LEVEL SECURITY;
 CREATE POLICY crm_tree_wall ON watch.note AS RESTRICTIVE USING (org_id = crm_tree.current_org_bigint()) WITH CHECK (org_id = crm_tree.current_org_bigint());
 ALTER TABLE watch.note DISABLE ROW LEVEL SECURITY;  -- SHOULD FAIL
+SELECT crm_tree.protect('watch.fact');  -- SHOULD FAIL: the wall is put up with the rights of one owner
+ALTER TABLE watch.fact_4 OWNER TO watch_owner;
 SELECT crm_tree.protect('watch.fact');
 SELECT code, object, fix FROM crm_tree.check_restore() WHERE object ~ '^watch';
 

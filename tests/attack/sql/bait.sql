@@ -1,0 +1,35 @@
+-- Code left on a table for whoever works on it: functions in CHECK constraints and indexes.
+-- Attacker: mallory, who makes a table that audit_walls() names; a superuser follows it. To gain: his rights. ALL SHOULD FAIL.
+\set SHOW_CONTEXT never
+\set VERBOSITY terse
+\set super :USER
+\c - mallory_the_app_user
+CREATE FUNCTION lair.whom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'runs as %', current_user; RETURN 1; END $$;
+CREATE FUNCTION lair.bite(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN lair.whom(); END $$;
+CREATE TABLE lair.bait (org_id bigint, id bigint, parent bigint, CHECK (lair.bite(1) > 0));
+INSERT INTO lair.bait VALUES (1, 1, NULL);
+CREATE INDEX ON lair.bait (id) WHERE lair.bite(1) > 0;
+\c - :super
+SELECT fix FROM crm_tree.audit_walls() WHERE object = 'lair.bait' AND code = 'table_without_wall';
+SELECT crm_tree.protect('lair.bait', 'org_id');
+SELECT crm_tree.attach_tree('lair.bait', 'id', 'parent');
+SELECT count(*) FROM crm_tree.check_tree('lair.bait');
+-- An org column chosen by her is none in the tables of others
+\c - mallory_the_app_user
+CREATE TABLE lair.named (name text NOT NULL);
+SELECT crm_tree.protect('lair.named', 'name');
+\c - :super
+CREATE TABLE public.product (id bigint PRIMARY KEY, name text NOT NULL);
+SELECT count(*) FROM crm_tree.audit_walls() WHERE object ~ 'product';
+DROP TABLE public.product, lair.named, lair.bait;
+-- A view upon views, each of which names all columns of the one below: looked at once
+\c - mallory_the_app_user
+CREATE TABLE lair.base (a int, b int, c int);
+CREATE VIEW lair.deep0 AS SELECT a, b, c FROM lair.base;
+SELECT format('CREATE VIEW lair.deep%s AS SELECT a, b, c FROM lair.deep%s', i, i - 1) FROM generate_series(1, 20) i \gexec
+CREATE MATERIALIZED VIEW lair.frozen AS SELECT * FROM lair.deep20;
+SET statement_timeout = '2s';
+SELECT count(*) FROM lair.frozen;
+RESET statement_timeout;
+\c - :super
+DROP TABLE lair.base CASCADE;
