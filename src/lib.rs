@@ -30,7 +30,8 @@ extension_sql_file!("../sql/engine/telemetry.sql", name = "telemetry", requires 
 extension_sql_file!("../sql/engine/tree.sql", name = "tree", requires = ["tenant"]);
 extension_sql_file!("../sql/engine/links.sql", name = "links", requires = ["tree"]);
 extension_sql_file!("../sql/engine/rollup.sql", name = "rollup", requires = ["links"]);
-extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["rollup"]);
+extension_sql_file!("../sql/engine/deferred.sql", name = "deferred", requires = ["rollup"]);
+extension_sql_file!("../sql/engine/crm.sql", name = "crm", requires = ["deferred"]);
 extension_sql_file!("../sql/engine/jobs.sql", name = "jobs", requires = ["crm"]);
 extension_sql_file!("../sql/engine/watch.sql", name = "watch", requires = ["jobs"]);
 extension_sql_file!("../sql/engine/audit.sql", name = "audit", requires = ["watch"]);

@@ -267,6 +267,12 @@ BEGIN
     IF root IS NULL THEN
         RETURN NULL;
     END IF;
+    IF NOT crm_tree._paths_are_fresh('@schema@.account', crm_tree.current_org()::text) THEN
+        SELECT coalesce(array_agg(o.opportunity_id), '{}') INTO ids
+          FROM crm_tree.subtree('@schema@.account', root::text) a
+          JOIN @schema@.opportunity o ON o.org_id = crm_tree.current_org() AND o.account_id = a.id::uuid;
+        RETURN ids;
+    END IF;
     SELECT a.materialized_path INTO lo FROM @schema@.account a
      WHERE a.org_id = crm_tree.current_org() AND a.account_id = root;
     IF FOUND AND lo IS NULL THEN

@@ -75,7 +75,9 @@ WITH role_pairs AS NOT MATERIALIZED (
     -- (a role, itself or a role above it), from the role's path
     SELECT r.org_id, r.role_id, u.id::uuid AS above_id
       FROM @schema@.role r
-     CROSS JOIN LATERAL unnest(crm_tree.path_ids(r.materialized_path)) AS u (id)
+     CROSS JOIN LATERAL unnest(crm_tree.path_ids(
+               CASE WHEN NOT (SELECT crm_tree._any_paths_are_stale('@schema@.role')) THEN r.materialized_path
+                    ELSE crm_tree._path_now('@schema@.role', r.org_id::text, r.role_id::text, r.materialized_path) END)) AS u (id)
 )
 SELECT a.org_id, a.account_id, u.user_id, 'owner'::text AS granted_via, a.account_id AS source_id,
        'manage'::text AS permission_level
@@ -136,7 +138,8 @@ BEGIN
         RAISE EXCEPTION 'unknown mode: %', coalesce(quote_literal(mode), 'NULL')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT * FROM @schema@.recompute_sharing(''full'');';
     END IF;
-    IF EXISTS (SELECT FROM @schema@.role r WHERE r.org_id = org AND r.materialized_path IS NULL) THEN
+    IF crm_tree._paths_are_fresh('@schema@.role', org::text)
+       AND EXISTS (SELECT FROM @schema@.role r WHERE r.org_id = org AND r.materialized_path IS NULL) THEN
         RAISE EXCEPTION 'the role tree has rows without a path'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Repair the tree: SELECT * FROM crm_tree.repair_tree(''@schema@.role'').';
@@ -208,7 +211,8 @@ COMMENT ON FUNCTION @schema@._levels_from(text) IS 'The levels that satisfy a le
 CREATE FUNCTION @schema@._covering_accounts(account_id uuid) RETURNS uuid[]
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT coalesce(crm_tree.path_ids(a.materialized_path)::uuid[], ARRAY[a.account_id])
+    SELECT coalesce(crm_tree.path_ids(crm_tree._path_now('@schema@.account', a.org_id::text, a.account_id::text,
+                                                         a.materialized_path))::uuid[], ARRAY[a.account_id])
       FROM @schema@.account a
      WHERE a.org_id = crm_tree.current_org() AND a.account_id = $1;
 END;
@@ -222,7 +226,8 @@ BEGIN ATOMIC
     SELECT EXISTS (
         SELECT FROM @schema@.bridge_account_user_access b
          WHERE b.org_id = crm_tree.current_org() AND b.user_id = $1
-           AND b.account_id = ANY ((SELECT coalesce(crm_tree.path_ids(a.materialized_path)::uuid[], ARRAY[a.account_id])
+           AND b.account_id = ANY ((SELECT coalesce(crm_tree.path_ids(crm_tree._path_now('@schema@.account', a.org_id::text,
+                                                        a.account_id::text, a.materialized_path))::uuid[], ARRAY[a.account_id])
                                       FROM @schema@.account a
                                      WHERE a.org_id = crm_tree.current_org() AND a.account_id = $2)::uuid[])
            AND b.permission_level = ANY (CASE $3 WHEN 'read' THEN '{read,edit,manage}'::text[]
@@ -272,6 +277,24 @@ DECLARE
 BEGIN
     IF NOT EXISTS (SELECT FROM @schema@.app_user u
                     WHERE u.org_id = crm_tree.current_org() AND u.user_id = who AND u.active) THEN
+        RETURN;
+    END IF;
+    IF NOT crm_tree._paths_are_fresh('@schema@.account', crm_tree.current_org()::text) THEN
+        RETURN QUERY
+        WITH granted AS MATERIALIZED (
+            SELECT b.account_id, max(array_position(ARRAY['read', 'edit', 'manage'], b.permission_level)) AS rank
+              FROM @schema@.bridge_account_user_access b
+             WHERE b.org_id = crm_tree.current_org() AND b.user_id = who AND b.permission_level = ANY (levels)
+             GROUP BY b.account_id
+        )
+        SELECT a.id::uuid, (ARRAY['read', 'edit', 'manage'])[max(g.rank)]
+          FROM crm_tree._nodes_by_links('@schema@.account', crm_tree.current_org()::text) a
+         CROSS JOIN LATERAL unnest(crm_tree.path_ids(a.path)::uuid[]) AS p (id)
+          JOIN granted g ON g.account_id = p.id
+         WHERE after IS NULL OR a.id::uuid > after
+         GROUP BY a.id::uuid
+         ORDER BY a.id::uuid
+         LIMIT lim;
         RETURN;
     END IF;
     RETURN QUERY
@@ -326,10 +349,12 @@ BEGIN
                'role_path', CASE WHEN b.granted_via = 'role' THEN (
                    SELECT jsonb_agg(r.name ORDER BY p.n)
                      FROM @schema@.role h
-                    CROSS JOIN LATERAL unnest(crm_tree.path_ids(h.materialized_path)) WITH ORDINALITY p (id, n)
+                    CROSS JOIN LATERAL crm_tree.path_ids(crm_tree._path_now('@schema@.role', h.org_id::text, h.role_id::text,
+                                                                            h.materialized_path)) AS w (ids)
+                    CROSS JOIN LATERAL unnest(w.ids) WITH ORDINALITY p (id, n)
                      JOIN @schema@.role r ON r.org_id = h.org_id AND r.role_id = p.id::uuid
                     WHERE h.org_id = crm_tree.current_org() AND h.role_id = o.role_id
-                      AND p.n >= array_position(crm_tree.path_ids(h.materialized_path), b.source_id::text)) END,
+                      AND p.n >= array_position(w.ids, b.source_id::text)) END,
                'rule', CASE WHEN b.granted_via = 'rule' THEN (
                    SELECT l.name FROM @schema@.sharing_rule l
                     WHERE l.org_id = crm_tree.current_org() AND l.rule_id = b.source_id) END,

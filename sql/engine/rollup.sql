@@ -7,7 +7,7 @@ CREATE TABLE crm_tree.stale_org (
 );
 ALTER TABLE crm_tree.stale_org ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON crm_tree.stale_org FROM PUBLIC;
-COMMENT ON TABLE crm_tree.stale_org IS 'Orgs of trees whose stored paths are known not to say what the parent links do. Rollups of theirs go by the links.';
+COMMENT ON TABLE crm_tree.stale_org IS 'Orgs of trees whose stored paths are known not to say what the parent links do: everything in them goes by the links. Entered by the first move under crm_tree.defer_paths, taken out by repair_tree().';
 SELECT pg_catalog.pg_extension_config_dump('crm_tree.stale_org', '');
 
 CREATE FUNCTION crm_tree._paths_are_fresh("table" regclass, org text) RETURNS boolean

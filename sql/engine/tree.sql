@@ -133,7 +133,7 @@ COMMENT ON FUNCTION crm_tree.preview_merge(regclass, text, text) IS 'What merge_
 -- No SET clause, as for merge_nodes.
 CREATE FUNCTION crm_tree.load_tree(target regclass, staging regclass) RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'crm_tree_load_tree';
-COMMENT ON FUNCTION crm_tree.load_tree(regclass, regclass) IS 'Inserts the rows of a staging table into a tree, columns matched by name, with paths computed by the set, and returns how many. In any order; parents may be in the staging table or in the tree. As the caller, behind his wall; all rows or none, with the same refusals as INSERT.';
+COMMENT ON FUNCTION crm_tree.load_tree(regclass, regclass) IS 'Inserts the rows of a staging table into a tree, columns matched by name, with paths computed by the set, and returns how many. In any order; parents may be in the staging table or in the tree. As the caller, behind his wall; all rows or none, with the same refusals as INSERT. 55000 where the org''s paths are deferred.';
 
 CREATE FUNCTION crm_tree.subtree_as_of("table" regclass, id text, at timestamptz) RETURNS SETOF crm_tree.tree_node
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'subtree_as_of_wrapper';
@@ -169,10 +169,10 @@ CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, i
 COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing, stale_history. Empty is right. Of the bound org, or of all the caller may read.';
 CREATE FUNCTION crm_tree.repair_tree("table" regclass, org text DEFAULT NULL) RETURNS TABLE (repaired bigint, cycles bigint, orphans bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'repair_tree_wrapper';
-COMMENT ON FUNCTION crm_tree.repair_tree(regclass, text) IS 'Recomputes paths and depths from the parent links and rewrites only the rows that differ, org by org; an org in which nothing is wrong is not locked. Opens and closes what its history is behind by. Writes down in tree_event what it found. Cycles and orphans are counted, not mended: the links do not say how. Of the org given, else of the bound one, else of all. The caller owns the table.';
+COMMENT ON FUNCTION crm_tree.repair_tree(regclass, text) IS 'Recomputes paths and depths from the parent links and rewrites only the rows that differ, org by org; an org in which nothing is wrong is not locked. Ends the deferral of an org''s paths (crm_tree.defer_paths) once all of them are right. Opens and closes what its history is behind by. Writes down in tree_event what it found. Cycles and orphans are counted, not mended: the links do not say how. Of the org given, else of the bound one, else of all. The caller owns the table.';
 CREATE FUNCTION crm_tree._tree_orgs("table" regclass) RETURNS SETOF text
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tree_orgs_wrapper';
-COMMENT ON FUNCTION crm_tree._tree_orgs(regclass) IS 'The orgs that have nodes in a tree, for jobs that go org by org. The caller owns the table.';
+COMMENT ON FUNCTION crm_tree._tree_orgs(regclass) IS 'The orgs that have nodes in a tree, or deferred paths, for jobs that go org by org. The caller owns the table.';
 CREATE FUNCTION crm_tree._is_rewriting_paths() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_rewriting_paths_wrapper';
 

@@ -1,8 +1,8 @@
 //! Entry points of the rollups, which put their rows into a store of their own.
 
 use super::rows::Store;
-use super::stale;
 use crate::rollup::{self, Request};
+use crate::tree::deferred;
 use pgrx::datum::Date;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -42,5 +42,5 @@ fn rollup_tree(
 
 #[pg_extern(sql = false)]
 fn paths_are_fresh(table: Oid, org: &str) -> bool {
-    !stale::is_stale(table, org)
+    !deferred::reads_links(table, org)
 }

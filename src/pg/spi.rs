@@ -47,6 +47,17 @@ thread_local! {
     static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
 }
 
+/// Which state of the tables a plan reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// What is committed now, and all of the transaction's own. The only one to write on.
+    Now,
+    /// What the calling statement sees: for functions that answer a query.
+    ByStatement,
+    /// What is committed now, but nothing that the statement has done which fired the trigger.
+    BeforeStatement,
+}
+
 /// Runs `sql` as the current user, past the row security of his own tables, and returns its rows;
 /// every column must be text.
 ///
@@ -54,10 +65,15 @@ thread_local! {
 /// while the statement does, a trigger of the user's own above all, is behind the wall as always;
 /// the plans made in there would otherwise stay in the session and show every org.
 pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
-    frames::own(Reach::Statement, || settings::without_jit(|| run_own(sql, args)))
+    look(Seen::Now, sql, args)
 }
 
-fn run_own<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
+/// The same for a state of the tables that is chosen.
+pub fn look<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
+    frames::own(Reach::Statement, || settings::without_jit(|| look_own(seen, sql, args)))
+}
+
+fn look_own<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
     let types: Vec<pg_sys::Oid> = args.iter().map(Arg::type_oid).collect();
     let mut values: Vec<pg_sys::Datum> = args.into_iter().map(Arg::into_datum).collect();
     let nulls = CString::new(vec![b' '; values.len()]).expect("spaces");
@@ -77,10 +93,51 @@ fn run_own<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
             }
             plan
         });
-        execute(plan, &mut values, &nulls);
+        match seen {
+            Seen::Now => execute(plan, &mut values, &nulls),
+            Seen::ByStatement => read(plan, &mut values, &nulls, std::ptr::null_mut()),
+            Seen::BeforeStatement => {
+                let before = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+                // What the statement did carries its command's number, and what its triggers did a
+                // higher one; the active snapshot is the statement's own.
+                if pg_sys::ActiveSnapshotSet() {
+                    (*before).curcid = (*pg_sys::GetActiveSnapshot()).curcid;
+                }
+                read(plan, &mut values, &nulls, before);
+                pg_sys::UnregisterSnapshot(before);
+            }
+        }
         let rows = copy_rows();
         pg_sys::SPI_finish();
         rows
+    }
+}
+
+/// Runs a plan that only reads, by a snapshot, or by the active one where that is null.
+///
+/// # Safety
+/// As `execute`; the snapshot is registered.
+unsafe fn read(
+    plan: pg_sys::SPIPlanPtr,
+    values: &mut [pg_sys::Datum],
+    nulls: &CStr,
+    snapshot: pg_sys::Snapshot,
+) {
+    // SAFETY: as above.
+    let code = unsafe {
+        pg_sys::SPI_execute_snapshot(
+            plan,
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            snapshot,
+            std::ptr::null_mut(),
+            true,
+            false,
+            0,
+        )
+    };
+    if code < 0 {
+        error!("SPI_execute_snapshot answered {code}");
     }
 }
 

@@ -1,13 +1,49 @@
-//! Is an org of a tree flagged to have stale paths? One probe of the registry's index, past row
+//! The registry of orgs whose stored paths are not kept up. Probed by our own index scan: past row
 //! security, whoever asks.
 
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
-/// Under the statement's own snapshot, the one its rows are read by: the flag goes in the
-/// transaction that mends the paths.
-pub fn is_stale(table: Oid, org: &str) -> bool {
+/// Which flags count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Those that the calling statement sees, as it sees its rows: the flag comes and goes in the
+    /// transactions that leave paths behind and that mend them.
+    ByStatement,
+    /// Those committed by now, and the transaction's own. For whoever holds the org's lock.
+    Now,
+}
+
+/// Is an org of a tree flagged? Of a partition: of its tree.
+pub fn is_flagged(table: Oid, org: &str, seen: Seen) -> bool {
     let table = super::relation::partition_root(table);
+    let mut keys = [pg_sys::ScanKeyData::default(); 2];
+    // SAFETY: both keys are initialised for the index's columns (oid, text); the text outlives the scan.
+    unsafe {
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        pg_sys::ScanKeyInit(&mut keys[0], 1, equal, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(table));
+        let org = org.into_datum().expect("text is never null");
+        pg_sys::ScanKeyInit(&mut keys[1], 2, equal, pg_sys::F_TEXTEQ.into(), org);
+        keys[1].sk_collation = pg_sys::C_COLLATION_OID;
+        finds(&mut keys, seen)
+    }
+}
+
+/// Is any org of a tree flagged?
+pub fn is_any_flagged(table: Oid, seen: Seen) -> bool {
+    let table = super::relation::partition_root(table);
+    let mut keys = [pg_sys::ScanKeyData::default(); 1];
+    // SAFETY: as above.
+    unsafe {
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        pg_sys::ScanKeyInit(&mut keys[0], 1, equal, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(table));
+        finds(&mut keys, seen)
+    }
+}
+
+/// # Safety
+/// `keys` are initialised, for the first columns of the index.
+unsafe fn finds(keys: &mut [pg_sys::ScanKeyData], seen: Seen) -> bool {
     // SAFETY: relation, scan and snapshot are opened and closed in pairs; on an error PostgreSQL's
     // resource owner closes them.
     unsafe {
@@ -15,23 +51,29 @@ pub fn is_stale(table: Oid, org: &str) -> bool {
         let index_id = pg_sys::get_relname_relid(c"stale_org_pkey".as_ptr(), namespace);
         let rel_id = pg_sys::get_relname_relid(c"stale_org".as_ptr(), namespace);
         let rel = pg_sys::table_open(rel_id, pg_sys::AccessShareLock as i32);
-        let mut keys = [pg_sys::ScanKeyData::default(); 2];
-        let equal = pg_sys::BTEqualStrategyNumber as u16;
-        pg_sys::ScanKeyInit(&mut keys[0], 1, equal, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(table));
-        let org = org.into_datum().expect("text is never null");
-        pg_sys::ScanKeyInit(&mut keys[1], 2, equal, pg_sys::F_TEXTEQ.into(), org);
-        keys[1].sk_collation = pg_sys::C_COLLATION_OID;
-        let snapshot = if pg_sys::ActiveSnapshotSet() {
+        let snapshot = if seen == Seen::ByStatement && pg_sys::ActiveSnapshotSet() {
             pg_sys::GetActiveSnapshot()
         } else {
             pg_sys::GetLatestSnapshot()
         };
         let snapshot = pg_sys::RegisterSnapshot(snapshot);
-        let scan = pg_sys::systable_beginscan(rel, index_id, true, snapshot, 2, keys.as_mut_ptr());
+        let scan =
+            pg_sys::systable_beginscan(rel, index_id, true, snapshot, keys.len() as i32, keys.as_mut_ptr());
         let found = !pg_sys::systable_getnext(scan).is_null();
         pg_sys::systable_endscan(scan);
         pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::table_close(rel, pg_sys::AccessShareLock as i32);
         found
     }
+}
+
+/// The flagged orgs of a tree.
+pub fn flagged_orgs(table: Oid) -> Vec<String> {
+    let mut orgs = Vec::new();
+    super::scan::by_relation(c"stale_org", c"stale_org_pkey", table, |flag| {
+        orgs.extend(flag.shown(c"org"));
+        false
+    });
+    orgs.sort_unstable();
+    orgs
 }

@@ -4,8 +4,9 @@ use super::{Request, roll};
 use crate::catalog::{ident, literal, opt_text, rows};
 use crate::error::Refusal;
 use crate::pg::rows::{Store, reading};
-use crate::pg::{session, stale};
+use crate::pg::session;
 use crate::tree::attach::Tree;
+use crate::tree::deferred;
 use pgrx::prelude::*;
 
 /// Answers `rollup`.
@@ -95,7 +96,7 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
         top_path: top_path.as_deref(),
         day: None,
         mode,
-        stale: unset || stale::is_stale(table, &org),
+        stale: unset || deferred::reads_links(table, &org),
         only_top: false,
     };
     reading(|reader| {

@@ -448,6 +448,7 @@ fn detach_tree(table: pg_sys::Oid) {
         )
     })
     .expect("the registry lets every tree go");
+    super::deferred::forget(tree.table.oid);
 }
 
 impl Tree {

@@ -3,12 +3,12 @@
 use super::attach::{Tree, expected_triggers, in_partitions};
 use super::locks::{self, Work};
 use super::shape::OnDelete;
-use super::{history_table, maintain};
+use super::{deferred, history_table, maintain};
 use crate::catalog::{self, Table, rows};
 use crate::error::Refusal;
 use crate::pg::frames::{self, Reach};
 use crate::pg::spi::{self as plans, Arg};
-use crate::pg::{role, session};
+use crate::pg::{role, session, stale};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -144,7 +144,8 @@ fn repair_tree(
     let tree = Tree::get(table.unwrap_or(pg_sys::Oid::INVALID));
     tree.table.expect_owner();
     let bound = session::org();
-    if let (Some(bound), Some(org)) = (&bound, org)
+    let org = org.map(|org| as_stored(&tree, org));
+    if let (Some(bound), Some(org)) = (&bound, &org)
         && bound != org
     {
         Refusal::new(
@@ -154,11 +155,11 @@ fn repair_tree(
         .hint("Leave the org out to repair the bound one's, or repair in a transaction that is not bound.")
         .raise()
     }
-    let only = org.map(str::to_owned).or(bound);
+    let only = org.or(bound);
     let orgs = match &only {
         Some(org) => vec![org.clone()],
         None => match history_table::of(&tree) {
-            Some(history) => history_table::orgs(&history),
+            Some(history) => with_flagged(&tree, history_table::orgs(&history)),
             None => orgs(&tree),
         },
     };
@@ -169,12 +170,17 @@ fn repair_tree(
     let (mut repaired, mut cycles, mut orphans) = (0, 0, 0);
     for org in &orgs {
         // Nobody waits for a look that finds nothing.
-        if drift(&tree, org).is_empty() {
+        let tree_org = (tree.table.oid, org.clone());
+        if !stale::is_flagged(tree.table.oid, org, stale::Seen::Now) && drift(&tree, org).is_empty() {
             continue;
         }
         locks::take(tree.table.oid, Some(org), Work::Move);
+        let was_deferred = deferred::is_flagged(&tree_org);
         for (kind, count, example) in drift(&tree, org) {
-            log(&tree, Some(org), &kind, count, Some(&example));
+            // What was left behind on purpose is no drift.
+            if !(was_deferred && matches!(kind.as_str(), "stale_path" | "wrong_depth")) {
+                log(&tree, Some(org), &kind, count, Some(&example));
+            }
             match kind.as_str() {
                 "cycle" => cycles += count,
                 "orphan" => orphans += count,
@@ -192,6 +198,9 @@ fn repair_tree(
         });
         if let Some(history) = history_table::of(&tree) {
             history.agree(org, None);
+        }
+        if was_deferred && drift(&tree, org).is_empty() {
+            deferred::clear(&tree_org);
         }
     }
     TableIterator::once((repaired, cycles, orphans))
@@ -220,7 +229,21 @@ fn log(tree: &Tree, org: Option<&str>, kind: &str, count: i64, example: Option<&
     .unwrap_or_else(|e| error!("{e}"));
 }
 
-/// The orgs that have nodes, by hopping through the index from one to the next.
+/// An org as the tree's column writes it.
+fn as_stored(tree: &Tree, org: &str) -> String {
+    let sql = format!("SELECT $1::{}::text", tree.sql.org_type);
+    plans::run::<1>(&sql, vec![Arg::Text(org)]).into_iter().next().and_then(|[org]| org).unwrap_or_default()
+}
+
+/// And the flagged ones: one may have lost all its nodes.
+fn with_flagged(tree: &Tree, mut orgs: Vec<String>) -> Vec<String> {
+    let flagged = stale::flagged_orgs(tree.table.oid);
+    let missing: Vec<String> = flagged.into_iter().filter(|org| !orgs.contains(org)).collect();
+    orgs.extend(missing);
+    orgs
+}
+
+/// The orgs that have nodes, by hopping through the index from one to the next, and the flagged ones.
 pub fn orgs(tree: &Tree) -> Vec<String> {
     let (org, table) = (&tree.sql.org, &tree.sql.table);
     let sql = format!(
@@ -231,10 +254,8 @@ pub fn orgs(tree: &Tree) -> Vec<String> {
                FROM o WHERE o.org IS NOT NULL)
          SELECT org::text FROM o WHERE org IS NOT NULL"
     );
-    role::as_table_owner_confined(tree.table.owner, || plans::run::<1>(&sql, vec![]))
-        .into_iter()
-        .filter_map(|[org]| org)
-        .collect()
+    let found = role::as_table_owner_confined(tree.table.owner, || plans::run::<1>(&sql, vec![]));
+    with_flagged(tree, found.into_iter().filter_map(|[org]| org).collect())
 }
 
 /// The orgs of a tree, for jobs that go org by org. For whoever owns the table.

@@ -61,11 +61,15 @@ pub fn too_long(id: &str, bytes: usize) -> Refusal {
 pub fn beyond_limits(walked: &[String], above: &str, max_depth: i32) -> Option<Refusal> {
     let depth = path::depth(above) + walked.len() as i32;
     let bytes = above.len() + walked.iter().map(|id| id.len() + 1).sum::<usize>();
-    let first = walked.first()?;
+    beyond(walked.first()?, depth, bytes, max_depth)
+}
+
+/// Why a node cannot be that deep, or its path that long. None: it can.
+pub fn beyond(id: &str, depth: i32, bytes: usize, max_depth: i32) -> Option<Refusal> {
     if depth > max_depth {
-        Some(too_deep(first, depth, max_depth))
+        Some(too_deep(id, depth, max_depth))
     } else {
-        (bytes > path::MAX_BYTES).then(|| too_long(first, bytes))
+        (bytes > path::MAX_BYTES).then(|| too_long(id, bytes))
     }
 }
 

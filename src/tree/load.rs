@@ -8,10 +8,10 @@
 
 use super::attach::Tree;
 use super::locks::{self, Work};
-use super::{faults, maintain, path};
+use super::{deferred, faults, maintain, path};
 use crate::catalog::{self, Table, ident, rows};
 use crate::error::Refusal;
-use crate::pg::{caller, role, session, settings};
+use crate::pg::{caller, role, session, settings, stale};
 use crate::tenant::binding;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -42,6 +42,7 @@ pub fn load_tree(target: Oid, staging: Oid) -> i64 {
     });
     // Before the statement takes its snapshot: the parents it finds are to stay where they are.
     locks::take(target, load.org.as_deref(), Work::Place);
+    settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], || load.refuse_deferred());
     let insert = || {
         let args: Vec<&str> = load.org.iter().map(String::as_str).collect();
         // The links are hashed once, not once a level, where the hash fits.
@@ -289,6 +290,37 @@ impl Load {
                     format!("{} has node {} more than once", self.staging.shown(), faults::shown(id)),
                 )
                 .hint("Keep one row a node."),
+            )
+        }
+    }
+
+    /// The paths of parents are read as they are stored.
+    fn refuse_deferred(&self) {
+        let is_staged = |org: &String| {
+            let sql = format!(
+                "SELECT 'x', NULL, NULL FROM {} s WHERE {} = {}::{} LIMIT 1",
+                self.staging.sql(),
+                self.org_of("s"),
+                catalog::literal(org),
+                self.tree.sql.org_type
+            );
+            !self.ask(&sql).is_empty()
+        };
+        let flagged = match &self.org {
+            Some(org) => deferred::is_flagged(&(self.tree.table.oid, org.clone())).then(|| org.clone()),
+            None => stale::flagged_orgs(self.tree.table.oid).into_iter().find(is_staged),
+        };
+        if let Some(org) = flagged {
+            let table = catalog::literal(&self.tree.table.sql());
+            self.refuse(
+                Refusal::new(
+                    PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("the paths of org {org:?} are deferred, and a load builds on them"),
+                )
+                .hint(format!(
+                    "Repair first: SELECT * FROM crm_tree.repair_tree({table}, {}); or INSERT, which goes by the parent links.",
+                    catalog::literal(&org)
+                )),
             )
         }
     }

@@ -6,14 +6,14 @@
 //! its rows are there: judged on the final state, so a swap is legal and a cycle is not. AFTER ROW
 //! triggers reach every partition, one attached tomorrow included; statement triggers do not.
 
-use super::faults;
 use super::history::{self, Change};
 use super::locks::{self, Work};
 use super::moves::{self, Touched};
 use super::path;
 use super::shape::{OnDelete, Shape, Sql};
+use super::{by_links, deferred, faults};
 use crate::error::Refusal;
-use crate::pg::spi::{self, Arg};
+use crate::pg::spi::{self, Arg, Seen};
 use crate::pg::trigger::{Call, Event, Outcome, Row, Value, When};
 use crate::pg::{role, session, settings, xact};
 use pgrx::pg_sys::Oid;
@@ -29,6 +29,8 @@ use std::collections::{HashMap, HashSet};
 #[derive(Default)]
 struct Pending {
     moved: HashMap<String, Vec<String>>,
+    /// Rows inserted into an org whose paths are left as they are.
+    inserted: Vec<String>,
     /// Rows stand without a path, waiting for a parent that comes later in the statement.
     unset: bool,
     /// Some rows could not be given one; each is judged at its own event.
@@ -129,6 +131,10 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     locks::take(shape.root, Some(&key.org), Work::Place);
     history::note(shape, &key.org, &key.id, Change::Inserted);
     let tree_org = (shape.root, key.org.clone());
+    if deferred::is_flagged(&tree_org) {
+        state(|s| s.pending.entry(tree_org).or_default().inserted.push(key.id));
+        return with_place(shape, row, None);
+    }
     // A row that changes its parent and its partition arrives as an insert; what is remembered of it
     // is settled by the insert's event, which only a row without a path has.
     let moved_here =
@@ -166,7 +172,8 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     locks::take(shape.root, Some(&was.org), Work::Move);
     history::note(shape, &was.org, &was.id, Change::Other);
     let key = Key { parent, ..was };
-    let place = place_below(shape, &key);
+    let deferred = deferred::defers(&(shape.root, key.org.clone()));
+    let place = if deferred { None } else { place_below(shape, &key) };
     let carried = old.text(shape.path).into_iter().chain(place.as_ref().map(|p| p.0.clone()));
     state(|s| {
         s.parents.clear();
@@ -235,6 +242,15 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     let Some(mut pending) = pending else {
         return Outcome::Done;
     };
+    if deferred::is_flagged(&tree_org) {
+        settle_by_links(&shape, &key, &mut pending);
+        if pending.stuck {
+            state(|s| s.pending.insert(tree_org, pending));
+        }
+        return Outcome::Done;
+    }
+    // A trigger of the user's own may have repaired the org since.
+    pending.unset |= !std::mem::take(&mut pending.inserted).is_empty();
     if !pending.moved.is_empty() || pending.unset {
         role::as_table_owner(shape.owner, || {
             settle_moved(&shape, &key.org, std::mem::take(&mut pending.moved));
@@ -248,6 +264,19 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
         state(|s| s.pending.insert(tree_org, pending));
     }
     Outcome::Done
+}
+
+/// Judges what moved and came, and leaves the paths as they are.
+fn settle_by_links(shape: &Shape, key: &Key, pending: &mut Pending) {
+    // Rows that came before the move which flagged the org are not known by name.
+    pending.stuck |= std::mem::take(&mut pending.unset);
+    let mut inserted = std::mem::take(&mut pending.inserted);
+    if pending.stuck {
+        inserted.push(key.id.clone());
+    }
+    let moved: Vec<String> = std::mem::take(&mut pending.moved).into_keys().collect();
+    role::as_table_owner(shape.owner, || by_links::judge(&shape.sql(), &key.org, &inserted, &moved))
+        .unwrap_or_else(|refusal| refuse(shape, *refusal));
 }
 
 fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
@@ -387,6 +416,7 @@ impl Drop for Unmark {
 /// Runs our own UPDATE of paths on the tree: `place` lets its rows pass, checked against the limits
 /// only.
 pub fn rewrite<R>(root: Oid, work: impl FnOnce() -> R) -> R {
+    state(|s| s.parents.clear());
     let mark = (root, xact::trigger_depth() + 1);
     let _unmark = Unmark(state(|s| s.rewriting.replace(mark)));
     work()
@@ -428,10 +458,17 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
         if !still_there.is_empty() {
             return; // The row only changed its partition.
         }
-        let above: Vec<String> = old
-            .text(shape.path)
-            .map(|p| path::ids(&p).filter(|id| *id != key.id).map(str::to_owned).collect())
-            .unwrap_or_default();
+        let tree_org = (shape.root, key.org.clone());
+        locks::take(shape.root, Some(&key.org), Work::Move);
+        let above: Vec<String> = if deferred::is_flagged(&tree_org) {
+            let links =
+                by_links::upwards(&sql, &key.org, std::slice::from_ref(&key.id), Seen::BeforeStatement);
+            by_links::above(&key.id, &links)
+        } else {
+            old.text(shape.path)
+                .map(|p| path::ids(&p).filter(|id| *id != key.id).map(str::to_owned).collect())
+                .unwrap_or_default()
+        };
         let survivor = spi::run::<1>(&sql.nearest_survivor(), vec![Arg::Text(&key.org), Arg::Texts(above)])
             .into_iter()
             .next()

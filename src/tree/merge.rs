@@ -7,10 +7,10 @@ use super::attach::Tree;
 use super::locks::{self, Work};
 use super::preview::{self, Measured};
 use super::read::places;
-use super::{faults, path};
+use super::{by_links, deferred, faults, path};
 use crate::catalog;
 use crate::error::Refusal;
-use crate::pg::spi::{self as plans, Arg};
+use crate::pg::spi::{self as plans, Arg, Seen};
 use crate::pg::{caller, role, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
@@ -69,10 +69,15 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
         .hint("Name the node that is to stay.")
         .into());
     }
-    let nodes = plans::run::<3>(
-        &tree.sql.nodes(),
-        vec![Arg::Text(org), Arg::Texts(vec![from.to_owned(), into.to_owned()])],
-    );
+    let by_links = deferred::would_defer(tree.table.oid, org);
+    let nodes = if by_links {
+        placed_by_links(tree, org, &[from.to_owned(), into.to_owned()])?
+    } else {
+        plans::run::<3>(
+            &tree.sql.nodes(),
+            vec![Arg::Text(org), Arg::Texts(vec![from.to_owned(), into.to_owned()])],
+        )
+    };
     let path_of = |id: &str| -> Result<String, Box<Refusal>> {
         let node = nodes.iter().find(|[found, ..]| found.as_deref() == Some(id));
         let Some([_, _, path]) = node else {
@@ -109,7 +114,15 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
         .into());
     }
     let (children, below) = role::as_table_owner_confined(tree.table.owner, || {
-        (count_children(tree, org, from), preview::measure(tree, org, &source, &target, false))
+        let children = count_children(tree, org, from);
+        let below = if by_links {
+            // Each child is written, and nothing below it.
+            let below = preview::measure_by_links(tree, org, from, &target);
+            Measured { rows: children, deepest: below.deepest.filter(|_| below.rows > 0), ..below }
+        } else {
+            preview::measure(tree, org, &source, &target, false)
+        };
+        (children, below)
     });
     let seen = count_children(tree, org, from);
     if seen < children {
@@ -119,6 +132,18 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
         Some(refusal) => Err(refusal.into()),
         None => Ok(Merge { children, below }),
     }
+}
+
+/// Id, parent and path by the links of those of the nodes that exist.
+fn placed_by_links(tree: &Tree, org: &str, ids: &[String]) -> Result<plans::Rows<3>, Box<Refusal>> {
+    role::as_table_owner_confined(tree.table.owner, || {
+        let mut links = by_links::upwards(&tree.sql, org, ids, Seen::Now);
+        let mut paths = by_links::paths(ids, &links).map_err(|trouble| faults::of_trouble(&trouble))?;
+        Ok(ids
+            .iter()
+            .filter_map(|id| Some([Some(id.clone()), links.remove(id)?.parent, paths.remove(id)]))
+            .collect())
+    })
 }
 
 fn hidden_children(from: &str, count: i64) -> Refusal {

@@ -1,7 +1,9 @@
 //! Trees: paths kept right by triggers, whatever order the rows come in and whoever else writes.
 
 pub mod attach;
+mod by_links;
 pub mod check;
+pub mod deferred;
 mod faults;
 mod functions;
 pub mod history;
@@ -17,11 +19,13 @@ pub mod moves;
 pub mod path;
 mod preview;
 pub mod read;
+mod read_links;
 pub mod shape;
 
 /// Called once, when the library is loaded.
 pub fn init() {
     locks::init();
+    deferred::init();
     maintain::init();
     history::init();
     judge::init();

@@ -3,13 +3,14 @@
 #![expect(clippy::type_complexity, reason = "pgrx reads the columns from the signatures")]
 
 use super::attach::Tree;
+use super::by_links::Placed;
 use super::moves::{self, Trouble};
 use super::read::{Place, places};
-use super::{faults, maintain, path};
+use super::{by_links, deferred, faults, maintain, path};
 use crate::catalog::{self, rows};
 use crate::error::Refusal;
 use crate::pg::role;
-use crate::pg::spi::{self as plans, Arg};
+use crate::pg::spi::{self as plans, Arg, Seen};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use std::collections::HashMap;
@@ -56,12 +57,17 @@ pub fn measure(tree: &Tree, org: &str, from: &str, to: &str, with_top: bool) -> 
 /// Why a node cannot be that deep, or its path that long.
 fn refused(tree: &Tree, at: &str, depth: i32, bytes: i32) -> Option<Refusal> {
     let id = path::ids(at).next_back().unwrap_or_default();
-    if depth > tree.sql.max_depth {
-        Some(faults::too_deep(id, depth, tree.sql.max_depth))
-    } else if bytes as usize > path::MAX_BYTES {
-        Some(faults::too_long(id, bytes as usize))
-    } else {
-        None
+    faults::beyond(id, depth, bytes as usize, tree.sql.max_depth)
+}
+
+/// Measures the node and all below it by the links, were the node at `to`. `rows` are those below it.
+pub fn measure_by_links(tree: &Tree, org: &str, id: &str, to: &str) -> Measured {
+    let nodes = by_links::downwards(&tree.sql, org, id, to, Seen::Now);
+    let refused = |node: &Placed| refused(tree, &node.path, path::depth(&node.path), node.path.len() as i32);
+    Measured {
+        rows: nodes.len() as i64 - 1,
+        deepest: nodes.iter().map(|node| path::depth(&node.path)).max(),
+        beyond: nodes.iter().find_map(refused),
     }
 }
 
@@ -95,6 +101,18 @@ struct Move {
     refusal: Option<String>,
 }
 
+impl Move {
+    fn of_trouble(trouble: &Trouble) -> Move {
+        Move {
+            rows: 0,
+            depth: None,
+            deepest: None,
+            cycles: matches!(trouble, Trouble::Cycle(_)),
+            refusal: Some(faults::of_trouble(trouble).message),
+        }
+    }
+}
+
 /// None where the node has gone since it was looked up.
 fn preview_one(tree: &Tree, place: &Place, new_parent: Option<&str>) -> Option<Move> {
     let from = place.path.clone();
@@ -106,15 +124,7 @@ fn preview_one(tree: &Tree, place: &Place, new_parent: Option<&str>) -> Option<M
     node.parent = new_parent.map(str::to_owned);
     let finals = match moves::final_paths(&touched, &others) {
         Ok(finals) => finals,
-        Err(trouble) => {
-            return Some(Move {
-                rows: 0,
-                depth: None,
-                deepest: None,
-                cycles: matches!(trouble, Trouble::Cycle(_)),
-                refusal: Some(faults::of_trouble(&trouble).message),
-            });
-        }
+        Err(trouble) => return Some(Move::of_trouble(&trouble)),
     };
     let to = &finals[&place.id];
     let below = match &from {
@@ -130,6 +140,28 @@ fn preview_one(tree: &Tree, place: &Place, new_parent: Option<&str>) -> Option<M
     Some(Move {
         rows: if stays || refusal.is_some() { 0 } else { rows },
         depth: Some(path::depth(to)),
+        deepest: below.deepest,
+        cycles: false,
+        refusal,
+    })
+}
+
+/// The same where the move would leave the paths as they are: it writes one row.
+fn preview_by_links(tree: &Tree, place: &Place, new_parent: Option<&str>) -> Option<Move> {
+    let ids: Vec<String> = [Some(&*place.id), new_parent].into_iter().flatten().map(str::to_owned).collect();
+    let mut links = by_links::upwards(&tree.sql, &place.org, &ids, Seen::Now);
+    let node = links.get_mut(&place.id)?;
+    let stays = node.parent.as_deref() == new_parent;
+    node.parent = new_parent.map(str::to_owned);
+    let to = match by_links::paths(&ids[..1], &links) {
+        Ok(mut paths) => paths.remove(&place.id)?,
+        Err(trouble) => return Some(Move::of_trouble(&trouble)),
+    };
+    let below = measure_by_links(tree, &place.org, &place.id, &to);
+    let refusal = below.beyond.filter(|_| !stays).map(|refusal| refusal.message);
+    Some(Move {
+        rows: i64::from(!stays && refusal.is_none()),
+        depth: Some(path::depth(&to)),
         deepest: below.deepest,
         cycles: false,
         refusal,
@@ -159,7 +191,12 @@ fn preview_move(
         .iter()
         .filter_map(|place| {
             role::as_table_owner_confined(tree.table.owner, || {
-                preview_one(&tree, place, new_parent.as_deref())
+                let preview = if deferred::would_defer(tree.table.oid, &place.org) {
+                    preview_by_links
+                } else {
+                    preview_one
+                };
+                preview(&tree, place, new_parent.as_deref())
             })
         })
         .map(|m| (m.rows, m.depth, m.deepest, m.cycles, m.refusal))

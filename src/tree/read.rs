@@ -1,20 +1,34 @@
-//! Reading any attached tree: as the caller, behind his wall.
+//! Reading any attached tree: as the caller, behind his wall, and by the snapshot of the statement that
+//! asks, so that what the flag of an org says holds for the rows that are read.
 
 #![expect(clippy::type_complexity, reason = "pgrx reads the columns from the signatures")]
 
 use super::attach::Tree;
-use super::path;
-use crate::catalog::{self, rows};
+use super::{deferred, path, read_links};
+use crate::catalog;
+use crate::pg::rows::{Arg, reading};
 use crate::pg::session;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use std::collections::HashMap;
 
-type Node = (String, Option<String>, Option<String>, Option<i32>);
+pub type Node = (String, Option<String>, Option<String>, Option<i32>);
 
-fn node(row: &spi::SpiHeapTupleData) -> Node {
-    let depth = catalog::opt_text(row, 4).and_then(|d| d.parse().ok());
-    (catalog::text(row, 1), catalog::opt_text(row, 2), catalog::opt_text(row, 3), depth)
+/// A query of text columns, run as the caller.
+fn ask<const N: usize>(sql: &str, args: &[Arg<'_>]) -> Vec<[Option<String>; N]> {
+    reading(|reader| {
+        let found = reader.select::<N>(sql, args);
+        found.rows.iter().map(|row| row.map(|value| Some(reader.text(value?).to_owned()))).collect()
+    })
+}
+
+fn nodes(sql: &str, args: &[Arg<'_>]) -> Vec<Node> {
+    ask::<4>(sql, args)
+        .into_iter()
+        .map(|[id, parent, path, depth]| {
+            (id.unwrap_or_default(), parent, path, depth.and_then(|d| d.parse().ok()))
+        })
+        .collect()
 }
 
 /// The columns of a node row of alias `t`.
@@ -32,23 +46,27 @@ pub struct Place {
     pub path: Option<String>,
 }
 
-/// The places of every visible node with this id: one in a bound session, one an org otherwise.
-pub fn places(tree: &Tree, id: &str) -> Vec<Place> {
+/// `$1` is the bound org, as in `in_org`, and unused where none is bound; `$2` an id.
+fn places_sql(tree: &Tree, is_bound: bool) -> String {
     let s = &tree.sql;
-    let bound = session::org();
-    let condition = if bound.is_some() { format!("AND {}", s.in_org("t")) } else { String::new() };
-    // $1 is the org, as in `in_org`, and unused where none is bound.
-    let sql = format!(
-        "SELECT t.{}::text, t.{id}::text, t.{}::text, t.{}::text FROM {} t WHERE t.{id} = $2::{} {condition} ORDER BY t.{}",
-        s.org,
+    let condition = if is_bound { format!("AND {}", s.in_org("t")) } else { String::new() };
+    format!(
+        "SELECT t.{org}::text, t.{id}::text, t.{}::text, t.{}::text FROM {} t WHERE t.{id} = $2::{} {condition} ORDER BY t.{org}",
         s.parent,
         s.path,
         s.table,
         s.id_type,
-        s.org,
+        org = s.org,
         id = s.id
-    );
-    rows(&sql, &[bound.into(), id.into()], |row| Place {
+    )
+}
+
+/// The places of every visible node with this id: one in a bound session, one an org otherwise. For
+/// whoever changes things: as they are now.
+pub fn places(tree: &Tree, id: &str) -> Vec<Place> {
+    let bound = session::org();
+    let sql = places_sql(tree, bound.is_some());
+    catalog::rows(&sql, &[bound.into(), id.into()], |row| Place {
         org: catalog::text(row, 1),
         id: catalog::text(row, 2),
         parent: catalog::opt_text(row, 3),
@@ -56,9 +74,23 @@ pub fn places(tree: &Tree, id: &str) -> Vec<Place> {
     })
 }
 
-/// The paths among them, with their orgs.
-fn paths(tree: &Tree, id: &str) -> impl Iterator<Item = (String, String)> {
-    places(tree, id).into_iter().filter_map(|place| Some((place.org, place.path?)))
+/// A node as a reader finds it. Its path is the one that its org goes by.
+struct Found {
+    place: Place,
+    by_links: bool,
+}
+
+fn find(tree: &Tree, id: &str) -> impl Iterator<Item = Found> {
+    let bound = session::org();
+    let sql = places_sql(tree, bound.is_some());
+    ask::<4>(&sql, &[Arg::Text(bound.as_deref()), Arg::Text(Some(id))]).into_iter().map(
+        move |[org, id, parent, path]| {
+            let (org, id) = (org.unwrap_or_default(), id.unwrap_or_default());
+            let by_links = deferred::reads_links(tree.table.oid, &org);
+            let path = if by_links { read_links::path_of(tree, &org, &id) } else { path };
+            Found { place: Place { org, id, parent, path }, by_links }
+        },
+    )
 }
 
 /// The rows of a subtree, whose bounds are `$2` and `$3`, as a range of the index on (org, path).
@@ -89,7 +121,7 @@ fn with_next(tree: &Tree) -> String {
 }
 
 /// The nodes of one org with one of these ids, shallowest first.
-fn by_ids(tree: &Tree, org: &str, ids: Vec<String>) -> Vec<Node> {
+pub fn by_ids(tree: &Tree, org: &str, ids: Vec<String>) -> Vec<Node> {
     let s = &tree.sql;
     let sql = format!(
         "SELECT {} FROM {} t WHERE {} AND t.{} = ANY ($2::text[]::{}[]) ORDER BY t.{}",
@@ -100,7 +132,14 @@ fn by_ids(tree: &Tree, org: &str, ids: Vec<String>) -> Vec<Node> {
         s.id_type,
         s.depth
     );
-    rows(&sql, &[org.into(), ids.into()], node)
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    nodes(&sql, &[Arg::Text(Some(org)), Arg::Texts(&ids)])
+}
+
+/// Those of the ids on a node's path that are visible, the highest first.
+fn on_way(tree: &Tree, found: &Found, path: &str, ids: Vec<String>) -> Vec<Node> {
+    let nodes = by_ids(tree, &found.place.org, ids);
+    if found.by_links { read_links::on_way(nodes, path) } else { nodes }
 }
 
 /// The nodes below one parent (none: the roots), in the order of the id's own type.
@@ -117,7 +156,13 @@ fn below(tree: &Tree, org: &str, parent: Option<&str>) -> Vec<Node> {
         s.in_org("t"),
         s.id
     );
-    rows(&sql, &[org.into(), parent.into()], node)
+    nodes(&sql, &[Arg::Text(Some(org)), Arg::Text(parent)])
+}
+
+/// Nodes by a query over the range of a subtree.
+fn in_range(sql: &str, org: &str, path: &str) -> Vec<Node> {
+    let end = end_of(path);
+    nodes(sql, &[org, path, &*end].map(|arg| Arg::Text(Some(arg))))
 }
 
 #[pg_extern(sql = false)]
@@ -141,10 +186,11 @@ fn subtree(
         range(&tree),
         tree.sql.path
     );
-    let found: Vec<Node> = paths(&tree, id)
-        .flat_map(|(org, path)| {
-            let end = end_of(&path);
-            rows(&sql, &[org.into(), path.into(), end.into()], node)
+    let found: Vec<Node> = find(&tree, id)
+        .flat_map(|found| match &found.place.path {
+            None => Vec::new(),
+            Some(path) if found.by_links => read_links::subtree(&tree, &found.place, path),
+            Some(path) => in_range(&sql, &found.place.org, path),
         })
         .collect();
     TableIterator::new(found)
@@ -164,11 +210,12 @@ fn ancestors(
     ),
 > {
     let tree = Tree::get(table);
-    let found: Vec<Node> = paths(&tree, id)
-        .flat_map(|(org, path)| {
+    let found: Vec<Node> = find(&tree, id)
+        .flat_map(|found| {
+            let path = found.place.path.clone().unwrap_or_default();
             let mut above: Vec<String> = path::ids(&path).map(str::to_owned).collect();
             above.pop();
-            by_ids(&tree, &org, above)
+            on_way(&tree, &found, &path, above)
         })
         .collect();
     TableIterator::new(found)
@@ -188,8 +235,12 @@ fn children(
     ),
 > {
     let tree = Tree::get(table);
-    let found: Vec<Node> =
-        places(&tree, id).iter().flat_map(|place| below(&tree, &place.org, Some(id))).collect();
+    let found: Vec<Node> = find(&tree, id)
+        .flat_map(|found| {
+            let nodes = below(&tree, &found.place.org, Some(id));
+            if found.by_links { read_links::below(nodes, found.place.path.as_deref()) } else { nodes }
+        })
+        .collect();
     TableIterator::new(found)
 }
 
@@ -207,12 +258,16 @@ fn siblings(
     ),
 > {
     let tree = Tree::get(table);
-    let found: Vec<Node> = places(&tree, id)
-        .iter()
-        .flat_map(|place| {
+    let found: Vec<Node> = find(&tree, id)
+        .flat_map(|Found { place, by_links }| {
             let mut nodes = below(&tree, &place.org, place.parent.as_deref());
             nodes.retain(|(id, ..)| *id != place.id);
-            nodes
+            if by_links {
+                let path = place.path.as_deref();
+                read_links::below(nodes, path.map(|path| path::parent(path).unwrap_or("/")))
+            } else {
+                nodes
+            }
         })
         .collect();
     TableIterator::new(found)
@@ -236,10 +291,13 @@ fn leaves(
         "SELECT id::text, parent::text, path, depth::text FROM ({}) AS n WHERE is_leaf ORDER BY path",
         with_next(&tree)
     );
-    let found: Vec<Node> = paths(&tree, id)
-        .flat_map(|(org, path)| {
-            let end = end_of(&path);
-            rows(&sql, &[org.into(), path.into(), end.into()], node)
+    let found: Vec<Node> = find(&tree, id)
+        .flat_map(|found| match &found.place.path {
+            None => Vec::new(),
+            Some(path) if found.by_links => {
+                read_links::leaves(read_links::subtree(&tree, &found.place, path))
+            }
+            Some(path) => in_range(&sql, &found.place.org, path),
         })
         .collect();
     TableIterator::new(found)
@@ -259,10 +317,11 @@ fn root_of(
     ),
 > {
     let tree = Tree::get(table);
-    let found: Vec<Node> = paths(&tree, id)
-        .flat_map(|(org, path)| {
+    let found: Vec<Node> = find(&tree, id)
+        .flat_map(|found| {
+            let path = found.place.path.clone().unwrap_or_default();
             let root = path::root(&path).map(str::to_owned);
-            by_ids(&tree, &org, root.into_iter().collect())
+            on_way(&tree, &found, &path, root.into_iter().collect())
         })
         .collect();
     TableIterator::new(found)
@@ -283,12 +342,14 @@ fn lowest_common_ancestor(
     ),
 > {
     let tree = Tree::get(table);
-    let others: HashMap<String, String> = paths(&tree, b).collect();
-    let found: Vec<Node> = paths(&tree, a)
-        .flat_map(|(org, path)| {
-            let shared = others.get(&org).and_then(|other| path::lca(&path, other));
+    let others: HashMap<String, String> =
+        find(&tree, b).filter_map(|found| Some((found.place.org, found.place.path?))).collect();
+    let found: Vec<Node> = find(&tree, a)
+        .flat_map(|found| {
+            let path = found.place.path.clone().unwrap_or_default();
+            let shared = others.get(&found.place.org).and_then(|other| path::lca(&path, other));
             let id = shared.and_then(|shared| path::ids(shared).next_back()).map(str::to_owned);
-            by_ids(&tree, &org, id.into_iter().collect())
+            on_way(&tree, &found, &path, id.into_iter().collect())
         })
         .collect();
     TableIterator::new(found)
@@ -309,13 +370,28 @@ fn node_counts(
         tree.sql.id_type,
         with_next(&tree)
     );
-    let number = |row: &spi::SpiHeapTupleData, n| catalog::text(row, n).parse().unwrap_or(0);
-    let found: Vec<(i64, i64, i64, i32)> = paths(&tree, id)
-        .flat_map(|(org, path)| {
-            let end = end_of(&path);
-            rows(&sql, &[org.into(), path.into(), end.into(), id.into()], |row| {
-                (number(row, 1), number(row, 2), number(row, 3), number(row, 4) as i32)
-            })
+    let number = |text: &Option<String>| text.as_ref().and_then(|n| n.parse::<i64>().ok()).unwrap_or(0);
+    let found: Vec<(i64, i64, i64, i32)> = find(&tree, id)
+        .filter_map(|found| {
+            let Found { place, by_links } = found;
+            let path = place.path.as_deref()?;
+            if !by_links {
+                let end = end_of(path);
+                let args = [&*place.org, path, &*end, id].map(|arg| Arg::Text(Some(arg)));
+                let counts = ask::<4>(&sql, &args).pop()?;
+                return Some((
+                    number(&counts[0]),
+                    number(&counts[1]),
+                    number(&counts[2]),
+                    number(&counts[3]) as i32,
+                ));
+            }
+            let nodes = read_links::subtree(&tree, &place, path);
+            let children = nodes.iter().filter(|node| node.1.as_ref() == Some(&place.id)).count();
+            let deepest = nodes.iter().filter_map(|node| node.3).max().unwrap_or(0);
+            let below = nodes.len() as i64 - 1;
+            let leaves = read_links::leaves(nodes).len();
+            Some((children as i64, below, leaves as i64, deepest - path::depth(path)))
         })
         .collect();
     TableIterator::new(found)

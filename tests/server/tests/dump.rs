@@ -19,7 +19,8 @@ fn fill(cluster: &Cluster) {
          SELECT crm_tree.protect('public.company', 'tenant');
          GRANT SELECT, INSERT, UPDATE, DELETE ON public.company TO app;
          INSERT INTO public.company SELECT t, g, nullif(g / 2, 0), 'c' || g FROM generate_series(1, 40) g, generate_series(1, 2) t;
-         SELECT crm_tree.grant_org('app', 1);",
+         SELECT crm_tree.grant_org('app', 1);
+         BEGIN; SET LOCAL crm_tree.defer_paths = on; UPDATE public.company SET boss = 3 WHERE tenant = 2 AND id = 2; COMMIT;",
     );
     for (org, name) in [(ORG_A, "A"), (ORG_B, "B")] {
         cluster.psql(
@@ -85,6 +86,8 @@ fn facts(cluster: &Cluster, database: &str) -> Vec<(&'static str, String)> {
         ("instances", "SELECT schema, owner, template_version FROM crm_tree.crm_instance"),
         ("accounts", "SELECT org_id, account_id, parent_account_id, materialized_path, depth FROM crm.account"),
         ("history", "SELECT org, id, parent, valid_from, valid_to, prev_to, changed_by FROM crm.account_history"),
+        ("deferred paths", "SELECT relation, org FROM crm_tree.stale_org"),
+        ("companies below another, by links", "SELECT n.* FROM crm_tree.subtree('public.company', '3') n"),
         ("companies", "SELECT tenant, id, boss, materialized_path, depth FROM public.company"),
         ("events", "SELECT org_id, event_id, changed_at, to_stage FROM crm.fct_stage_change"),
         ("access", "SELECT org_id, account_id, user_id, granted_via, permission_level FROM crm.bridge_account_user_access"),
@@ -181,6 +184,8 @@ fn assert_at_work(cluster: &Cluster) {
          BEGIN; SELECT crm_tree.bind_org(1); DELETE FROM public.company WHERE id = 2; COMMIT;"
     ))
     .unwrap();
+    cluster.psql("target", "SELECT crm_tree.repair_tree('public.company')");
+    assert_eq!(cluster.psql("target", "SELECT count(*) FROM crm_tree.stale_org"), "0");
     let problems = "SELECT count(*) FROM (SELECT * FROM crm_tree.check_tree('crm.account') UNION ALL SELECT * FROM crm_tree.check_tree('public.company')) p";
     assert_eq!(cluster.psql("target", problems), "0");
     assert_eq!(

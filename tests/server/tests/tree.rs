@@ -27,6 +27,47 @@ fn wrong_rows(client: &mut Client, table: &str) -> Vec<String> {
     client.query(&sql, &[]).unwrap().iter().map(|r| r.get(0)).collect()
 }
 
+/// The same by the links alone, paths left out: every row no walk from a root reaches, or only too deep.
+fn off_the_forest(client: &mut Client, table: &str) -> Vec<String> {
+    let sql = format!(
+        "WITH RECURSIVE w AS (
+             SELECT org, id, 0 AS d FROM {table} WHERE parent IS NULL
+             UNION ALL
+             SELECT c.org, c.id, w.d + 1 FROM w JOIN {table} c ON c.org = w.org AND c.parent = w.id)
+         SELECT t::text FROM {table} t LEFT JOIN w ON w.org = t.org AND w.id = t.id WHERE w.id IS NULL OR w.d > {MAX_DEPTH}"
+    );
+    client.query(&sql, &[]).unwrap().iter().map(|r| r.get(0)).collect()
+}
+
+/// What readers are told, where paths are deferred: against a walk along the links.
+fn wrong_answers(client: &mut Client, table: &str) -> i64 {
+    let sql = format!(
+        "WITH RECURSIVE w AS (
+             SELECT org, id, parent, '/' || id || '/' AS p, 0 AS d FROM {table} WHERE parent IS NULL
+             UNION ALL
+             SELECT c.org, c.id, c.parent, w.p || c.id || '/', w.d + 1 FROM w JOIN {table} c ON c.org = w.org AND c.parent = w.id),
+         roots AS (SELECT DISTINCT id FROM w WHERE parent IS NULL),
+         told AS (
+             SELECT s.id, s.parent, s.path, s.depth FROM roots, crm_tree.subtree('{table}', roots.id::text) s),
+         -- Of an id that is a root in one org only the other's part comes along, under its own root too.
+         expected AS (SELECT DISTINCT id::text, parent::text, p, d FROM w)
+         SELECT count(*) FROM (
+             (SELECT * FROM expected EXCEPT SELECT * FROM told) UNION ALL (SELECT * FROM told EXCEPT SELECT * FROM expected)) x"
+    );
+    client.query_one(&sql, &[]).unwrap().get(0)
+}
+
+/// Paths that were deferred are right again, and no org is left flagged.
+fn repair(client: &mut Client, table: &str) {
+    client.batch_execute(&format!("SELECT crm_tree.repair_tree('{table}')")).unwrap();
+    expect_no_flags(client);
+}
+
+fn expect_no_flags(client: &mut Client) {
+    let flagged: i64 = client.query_one("SELECT count(*) FROM crm_tree.stale_org", &[]).unwrap().get(0);
+    assert_eq!(flagged, 0, "a repair ends the deferral");
+}
+
 fn assert_right(client: &mut Client, table: &str, what: &str) {
     let wrong = wrong_rows(client, table);
     assert!(wrong.is_empty(), "{what}: {} wrong rows, first {:?}", wrong.len(), &wrong[..wrong.len().min(5)]);
@@ -161,8 +202,14 @@ fn against_the_model(table: &str, partitioned: bool, count: u64) {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut models: BTreeMap<i32, Model> = BTreeMap::from([(1, Model::new()), (2, Model::new())]);
-    let (mut done, mut refused) = (0, 0);
+    let (mut done, mut refused, mut deferred) = (0, 0, 0);
     for n in 0..count {
+        // Paths are deferred now and then, for as long as it takes until a repair comes along.
+        let defer = if rng.random_bool(0.02) { "on" } else { "off" };
+        client.batch_execute(&format!("SET crm_tree.defer_paths = {defer}")).unwrap();
+        if rng.random_bool(0.02) {
+            repair(&mut client, table);
+        }
         let org = rng.random_range(1..=2);
         let (sql, after) = statement(&mut rng, table, org, &models[&org]);
         let expected = verdict(&after);
@@ -194,9 +241,16 @@ fn against_the_model(table: &str, partitioned: bool, count: u64) {
             }
         }
         if n % 100 == 99 {
+            let flagged: i64 =
+                client.query_one("SELECT count(*) FROM crm_tree.stale_org", &[]).unwrap().get(0);
+            deferred += i64::from(flagged > 0);
+            let wrong = wrong_answers(&mut client, table);
+            assert_eq!(wrong, 0, "readers after statement {n} of seed {seed}: {sql}");
+            repair(&mut client, table);
             assert_right(&mut client, table, &format!("after statement {n} of seed {seed}: {sql}"));
         }
     }
+    repair(&mut client, table);
     assert_right(&mut client, table, &format!("at the end of seed {seed}"));
     for (org, model) in &models {
         let links: Model = client
@@ -207,8 +261,12 @@ fn against_the_model(table: &str, partitioned: bool, count: u64) {
             .collect();
         assert_eq!(&links, model, "the links of org {org} of seed {seed}");
     }
-    println!("{done} statements done, {refused} refused");
+    println!(
+        "{done} statements done, {refused} refused, paths deferred at {deferred} of {} looks",
+        count / 100
+    );
     assert!(done > count / 5 && refused > count / 20, "the statements must try both");
+    assert!(count < 1000 || deferred > 0, "and some of them with deferred paths");
 }
 
 #[test]
@@ -282,6 +340,16 @@ fn no_interleaving_commits_a_wrong_path() {
     let (committed, failed) = (committed.into_inner(), failed.into_inner());
     println!("{committed} committed, {failed} refused, {:.0} a second", total as f64 / seconds);
     for table in ["busy", "busy_parts"] {
+        let lost = off_the_forest(&mut client, table);
+        assert!(lost.is_empty(), "the links of seed {seed} are no forest: {:?}", &lost[..lost.len().min(5)]);
+        let wrong = wrong_answers(&mut client, table);
+        assert_eq!(wrong, 0, "readers of {table} after {total} operations of seed {seed}");
+    }
+    for table in ["busy", "busy_parts"] {
+        client.batch_execute(&format!("SELECT crm_tree.repair_tree('{table}')")).unwrap();
+    }
+    expect_no_flags(&mut client);
+    for table in ["busy", "busy_parts"] {
         assert_right(&mut client, table, &format!("after {total} operations of seed {seed}"));
     }
     let turning: i64 = client.query_one(TURNING, &[]).unwrap().get(0);
@@ -298,6 +366,9 @@ fn transaction(client: &mut Client, rng: &mut StdRng) -> String {
     let bound = rng.random_bool(0.7);
     let bind = if bound { format!("SELECT crm_tree.bind_org({org});") } else { String::new() };
     let mut answer = run(&format!("BEGIN ISOLATION LEVEL {level}; {bind} SELECT count(*) FROM {table}"));
+    if rng.random_bool(0.1) {
+        answer = run("SET LOCAL crm_tree.defer_paths = on");
+    }
     for _ in 0..rng.random_range(1..=3) {
         if answer != "00000" {
             break;
@@ -322,7 +393,7 @@ fn transaction(client: &mut Client, rng: &mut StdRng) -> String {
 fn random_write(rng: &mut StdRng, table: &str, org: i32, bound: bool) -> String {
     let (id, other) = (rng.random_range(1..=IDS + 20), rng.random_range(1..=IDS + 20));
     let parent = show(rng.random_bool(0.9).then(|| rng.random_range(1..=IDS + 20)));
-    match rng.random_range(0..15) {
+    match rng.random_range(0..16) {
         0..=3 => format!("UPDATE {table} SET parent = {parent} WHERE org = {org} AND id = {id}"),
         4..=6 => format!("INSERT INTO {table} (org, id, parent) VALUES ({org}, {id}, {parent})"),
         7 => format!(
@@ -340,6 +411,7 @@ fn random_write(rng: &mut StdRng, table: &str, org: i32, bound: bool) -> String 
         // Unbound, an id that both orgs have names no node.
         11 if bound => format!("SELECT crm_tree.merge_nodes('{table}', '{id}', '{other}')"),
         12 | 13 => format!("INSERT INTO busy_link VALUES ({org}, {id}, {other}) ON CONFLICT DO NOTHING"),
+        15 => format!("SELECT crm_tree.repair_tree('{table}', '{org}')"),
         14 => format!("DELETE FROM busy_link WHERE org = {org} AND child = {id}"),
         _ => format!("UPDATE {table} SET note = 'x' WHERE org = {org} AND id = {id}"),
     }

@@ -1,0 +1,124 @@
+//! The reading functions in an org whose paths are not kept up.
+//!
+//! Where nodes stand is found as the table's owner, since the way to a node that the caller sees may lead
+//! over nodes that he does not; stored paths name those too. The rows themselves are read as the caller.
+
+#![expect(clippy::type_complexity, reason = "pgrx reads the columns from the signatures")]
+
+use super::attach::Tree;
+use super::by_links::{self, Placed};
+use super::deferred;
+use super::path;
+use super::read::{Node, Place, by_ids};
+use crate::pg::role;
+use crate::pg::spi::Seen;
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+fn as_owner<R>(tree: &Tree, work: impl FnOnce() -> R) -> R {
+    role::as_table_owner_confined(tree.table.owner, work)
+}
+
+/// The path that the links give a node; None where they lead to no root.
+pub fn path_of(tree: &Tree, org: &str, id: &str) -> Option<String> {
+    as_owner(tree, || by_links::path_of(&tree.sql, org, id, Seen::ByStatement))
+}
+
+/// The node at `path` and all below it that the caller sees, in path order.
+pub fn subtree(tree: &Tree, place: &Place, path: &str) -> Vec<Node> {
+    let nodes =
+        as_owner(tree, || by_links::downwards(&tree.sql, &place.org, &place.id, path, Seen::ByStatement));
+    seen(tree, &place.org, nodes)
+}
+
+fn seen(tree: &Tree, org: &str, nodes: Vec<Placed>) -> Vec<Node> {
+    let ids = nodes.iter().map(|node| node.id.clone()).collect();
+    let visible: HashSet<String> = by_ids(tree, org, ids).into_iter().map(|(id, ..)| id).collect();
+    nodes
+        .into_iter()
+        .filter(|node| visible.contains(&node.id))
+        .map(|node| {
+            let depth = path::depth(&node.path);
+            (node.id, node.parent, Some(node.path), Some(depth))
+        })
+        .collect()
+}
+
+/// Of nodes in path order those that have none of the others below them.
+pub fn leaves(nodes: Vec<Node>) -> Vec<Node> {
+    let is_leaf: Vec<bool> = (0..nodes.len())
+        .map(|at| {
+            let below = nodes.get(at + 1).and_then(|next| next.2.as_deref());
+            !below.is_some_and(|next| nodes[at].2.as_deref().is_some_and(|own| next.starts_with(own)))
+        })
+        .collect();
+    nodes.into_iter().zip(is_leaf).filter_map(|(node, leaf)| leaf.then_some(node)).collect()
+}
+
+/// The nodes, with the places that they have on the way `path`, the highest first.
+pub fn on_way(nodes: Vec<Node>, path: &str) -> Vec<Node> {
+    let mut places = HashMap::new();
+    let mut at = "/".to_owned();
+    for (depth, id) in path::ids(path).enumerate() {
+        at = path::child(&at, id);
+        places.insert(id, (at.clone(), depth as i32));
+    }
+    let mut nodes: Vec<Node> = nodes
+        .into_iter()
+        .filter_map(|(id, parent, ..)| {
+            let (path, depth) = places.get(id.as_str())?.clone();
+            Some((id, parent, Some(path), Some(depth)))
+        })
+        .collect();
+    nodes.sort_by_key(|node| node.3);
+    nodes
+}
+
+/// The nodes, each directly below `parent` (`"/"`: roots; None: of which no path is known).
+pub fn below(nodes: Vec<Node>, parent: Option<&str>) -> Vec<Node> {
+    nodes
+        .into_iter()
+        .map(|(id, above, ..)| {
+            let path = parent.map(|parent| path::child(parent, &id));
+            let depth = path.as_deref().map(path::depth);
+            (id, above, path, depth)
+        })
+        .collect()
+}
+
+/// Where a node stands by what its org goes by: `path`, or the links.
+#[pg_extern(sql = false)]
+fn path_now(table: pg_sys::Oid, org: Option<&str>, id: Option<&str>, path: Option<&str>) -> Option<String> {
+    let (org, id) = (org?, id?);
+    if !deferred::reads_links(table, org) {
+        return path.map(str::to_owned);
+    }
+    let tree = Tree::get(table);
+    let visible = by_ids(&tree, org, vec![id.to_owned()]);
+    visible.first().and_then(|(id, ..)| path_of(&tree, org, id))
+}
+
+/// All nodes of an org that the caller sees, where the links put them.
+#[pg_extern(sql = false)]
+fn nodes_by_links(
+    table: pg_sys::Oid,
+    org: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, String),
+        name!(parent, Option<String>),
+        name!(path, Option<String>),
+        name!(depth, Option<i32>),
+    ),
+> {
+    let tree = Tree::get(table);
+    let nodes = as_owner(&tree, || by_links::all(&tree.sql, org, Seen::ByStatement));
+    TableIterator::new(seen(&tree, org, nodes))
+}
+
+#[pg_extern(sql = false)]
+fn any_paths_are_stale(table: pg_sys::Oid) -> bool {
+    deferred::any_reads_links(table)
+}
