@@ -205,7 +205,7 @@ fn against_the_model(table: &str, partitioned: bool, count: u64) {
     let (mut done, mut refused, mut deferred) = (0, 0, 0);
     for n in 0..count {
         // Paths are deferred now and then, for as long as it takes until a repair comes along.
-        let defer = if rng.random_bool(0.02) { "on" } else { "off" };
+        let defer = if rng.random_bool(0.06) { "on" } else { "off" };
         client.batch_execute(&format!("SET crm_tree.defer_paths = {defer}")).unwrap();
         if rng.random_bool(0.02) {
             repair(&mut client, table);
