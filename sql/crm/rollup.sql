@@ -248,10 +248,10 @@ COMMENT ON FUNCTION @schema@.arr_rollup_tree(uuid, date, text) IS
 CREATE VIEW @schema@.account_with_root WITH (security_invoker = true) AS
 SELECT a.*, r.account_id AS root_account_id, r.name AS root_name
   FROM @schema@.account a
-  LEFT JOIN @schema@.account r ON r.org_id = a.org_id AND r.account_id = crm_tree.path_root(
-         -- Asked once for the query, so that the paths cost nothing more where none is deferred.
-         CASE WHEN NOT (SELECT crm_tree._any_paths_are_stale('@schema@.account')) THEN a.materialized_path
-              ELSE crm_tree._path_now('@schema@.account', a.org_id::text, a.account_id::text, a.materialized_path) END)::uuid;
+  -- Nothing where no path is deferred.
+  LEFT JOIN crm_tree._deferred_paths('@schema@.account') d ON d.org::uuid = a.org_id AND d.id::uuid = a.account_id
+  LEFT JOIN @schema@.account r ON r.org_id = a.org_id
+        AND r.account_id = crm_tree.path_root(coalesce(d.path, a.materialized_path))::uuid;
 COMMENT ON VIEW @schema@.account_with_root IS 'Accounts with their ultimate parent in the tree, themselves where they are at the top; null while the path is unset.';
 
 CREATE FUNCTION @schema@.org_total(as_of date DEFAULT NULL) RETURNS numeric

@@ -75,9 +75,8 @@ WITH role_pairs AS NOT MATERIALIZED (
     -- (a role, itself or a role above it), from the role's path
     SELECT r.org_id, r.role_id, u.id::uuid AS above_id
       FROM @schema@.role r
-     CROSS JOIN LATERAL unnest(crm_tree.path_ids(
-               CASE WHEN NOT (SELECT crm_tree._any_paths_are_stale('@schema@.role')) THEN r.materialized_path
-                    ELSE crm_tree._path_now('@schema@.role', r.org_id::text, r.role_id::text, r.materialized_path) END)) AS u (id)
+      LEFT JOIN crm_tree._deferred_paths('@schema@.role') d ON d.org::uuid = r.org_id AND d.id::uuid = r.role_id
+     CROSS JOIN LATERAL unnest(crm_tree.path_ids(coalesce(d.path, r.materialized_path))) AS u (id)
 )
 SELECT a.org_id, a.account_id, u.user_id, 'owner'::text AS granted_via, a.account_id AS source_id,
        'manage'::text AS permission_level
@@ -226,8 +225,10 @@ BEGIN ATOMIC
     SELECT EXISTS (
         SELECT FROM @schema@.bridge_account_user_access b
          WHERE b.org_id = crm_tree.current_org() AND b.user_id = $1
-           AND b.account_id = ANY ((SELECT coalesce(crm_tree.path_ids(crm_tree._path_now('@schema@.account', a.org_id::text,
-                                                        a.account_id::text, a.materialized_path))::uuid[], ARRAY[a.account_id])
+           AND b.account_id = ANY ((SELECT coalesce(crm_tree.path_ids(
+                                               CASE WHEN crm_tree._paths_are_fresh('@schema@.account', a.org_id::text) THEN a.materialized_path
+                                                    ELSE crm_tree._path_now('@schema@.account', a.org_id::text, a.account_id::text, a.materialized_path)
+                                               END)::uuid[], ARRAY[a.account_id])
                                       FROM @schema@.account a
                                      WHERE a.org_id = crm_tree.current_org() AND a.account_id = $2)::uuid[])
            AND b.permission_level = ANY (CASE $3 WHEN 'read' THEN '{read,edit,manage}'::text[]
@@ -288,7 +289,7 @@ BEGIN
              GROUP BY b.account_id
         )
         SELECT a.id::uuid, (ARRAY['read', 'edit', 'manage'])[max(g.rank)]
-          FROM crm_tree._nodes_by_links('@schema@.account', crm_tree.current_org()::text) a
+          FROM crm_tree._deferred_paths('@schema@.account') a
          CROSS JOIN LATERAL unnest(crm_tree.path_ids(a.path)::uuid[]) AS p (id)
           JOIN granted g ON g.account_id = p.id
          WHERE after IS NULL OR a.id::uuid > after

@@ -19,6 +19,7 @@ pub fn partition_root(relation: Oid) -> Oid {
 
 thread_local! {
     static CHANGED: Cell<bool> = const { Cell::new(true) };
+    static VERSION: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Starts watching for relation changes. Called once, when the library is loaded.
@@ -29,6 +30,7 @@ pub fn init() {
 
 unsafe extern "C-unwind" fn on_change(_arg: pg_sys::Datum, _relation: Oid) {
     CHANGED.with(|c| c.set(true));
+    VERSION.with(|v| v.set(v.get() + 1));
 }
 
 /// Has any relation's definition changed since the last call? Caches of relation facts are then void.
@@ -40,6 +42,11 @@ pub fn changed() -> bool {
 pub fn invalidate_all() {
     // SAFETY: queues a message, sent when the transaction commits.
     unsafe { pg_sys::CacheInvalidateRelcacheAll() }
+}
+
+/// Another one after each change of any relation's definition.
+pub fn version() -> u64 {
+    VERSION.with(Cell::get)
 }
 
 /// A table's catalog facts.

@@ -3,6 +3,7 @@
 
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 /// Which flags count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,37 +17,34 @@ pub enum Seen {
 
 /// Is an org of a tree flagged? Of a partition: of its tree.
 pub fn is_flagged(table: Oid, org: &str, seen: Seen) -> bool {
+    let mut found = false;
+    scan(table, Some(org), seen, |_| found = true);
+    found
+}
+
+/// The flagged orgs of a tree.
+pub fn flagged_orgs(table: Oid, seen: Seen) -> Vec<String> {
+    let mut orgs = Vec::new();
+    scan(table, None, seen, |org| orgs.push(org.to_owned()));
+    orgs.sort_unstable();
+    orgs
+}
+
+/// Hands each flagged org to `found`.
+fn scan(table: Oid, org: Option<&str>, seen: Seen, mut found: impl FnMut(&str)) {
     let table = super::relation::partition_root(table);
+    let equal = pg_sys::BTEqualStrategyNumber as u16;
     let mut keys = [pg_sys::ScanKeyData::default(); 2];
-    // SAFETY: both keys are initialised for the index's columns (oid, text); the text outlives the scan.
+    // SAFETY: the keys are those of the index, (oid, text); the text outlives the scan. Relation, scan and
+    // snapshot are opened and closed in pairs; on an error PostgreSQL's resource owner closes them.
     unsafe {
-        let equal = pg_sys::BTEqualStrategyNumber as u16;
         pg_sys::ScanKeyInit(&mut keys[0], 1, equal, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(table));
-        let org = org.into_datum().expect("text is never null");
-        pg_sys::ScanKeyInit(&mut keys[1], 2, equal, pg_sys::F_TEXTEQ.into(), org);
-        keys[1].sk_collation = pg_sys::C_COLLATION_OID;
-        finds(&mut keys, seen)
-    }
-}
-
-/// Is any org of a tree flagged?
-pub fn is_any_flagged(table: Oid, seen: Seen) -> bool {
-    let table = super::relation::partition_root(table);
-    let mut keys = [pg_sys::ScanKeyData::default(); 1];
-    // SAFETY: as above.
-    unsafe {
-        let equal = pg_sys::BTEqualStrategyNumber as u16;
-        pg_sys::ScanKeyInit(&mut keys[0], 1, equal, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(table));
-        finds(&mut keys, seen)
-    }
-}
-
-/// # Safety
-/// `keys` are initialised, for the first columns of the index.
-unsafe fn finds(keys: &mut [pg_sys::ScanKeyData], seen: Seen) -> bool {
-    // SAFETY: relation, scan and snapshot are opened and closed in pairs; on an error PostgreSQL's
-    // resource owner closes them.
-    unsafe {
+        if let Some(org) = org {
+            let org = org.into_datum().expect("text is never null");
+            pg_sys::ScanKeyInit(&mut keys[1], 2, equal, pg_sys::F_TEXTEQ.into(), org);
+            keys[1].sk_collation = pg_sys::C_COLLATION_OID;
+        }
+        let count = if org.is_some() { 2 } else { 1 };
         let namespace = pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), false);
         let index_id = pg_sys::get_relname_relid(c"stale_org_pkey".as_ptr(), namespace);
         let rel_id = pg_sys::get_relname_relid(c"stale_org".as_ptr(), namespace);
@@ -57,23 +55,17 @@ unsafe fn finds(keys: &mut [pg_sys::ScanKeyData], seen: Seen) -> bool {
             pg_sys::GetLatestSnapshot()
         };
         let snapshot = pg_sys::RegisterSnapshot(snapshot);
-        let scan =
-            pg_sys::systable_beginscan(rel, index_id, true, snapshot, keys.len() as i32, keys.as_mut_ptr());
-        let found = !pg_sys::systable_getnext(scan).is_null();
+        let scan = pg_sys::systable_beginscan(rel, index_id, true, snapshot, count, keys.as_mut_ptr());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let org = pg_sys::SPI_getvalue(tuple, (*rel).rd_att, 2);
+            found(&CStr::from_ptr(org).to_string_lossy());
+        }
         pg_sys::systable_endscan(scan);
         pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::table_close(rel, pg_sys::AccessShareLock as i32);
-        found
     }
-}
-
-/// The flagged orgs of a tree.
-pub fn flagged_orgs(table: Oid) -> Vec<String> {
-    let mut orgs = Vec::new();
-    super::scan::by_relation(c"stale_org", c"stale_org_pkey", table, |flag| {
-        orgs.extend(flag.shown(c"org"));
-        false
-    });
-    orgs.sort_unstable();
-    orgs
 }

@@ -176,17 +176,8 @@ fn repair_tree(
         }
         locks::take(tree.table.oid, Some(org), Work::Move);
         let was_deferred = deferred::is_flagged(&tree_org);
-        for (kind, count, example) in drift(&tree, org) {
-            // What was left behind on purpose is no drift.
-            if !(was_deferred && matches!(kind.as_str(), "stale_path" | "wrong_depth")) {
-                log(&tree, Some(org), &kind, count, Some(&example));
-            }
-            match kind.as_str() {
-                "cycle" => cycles += count,
-                "orphan" => orphans += count,
-                _ => {}
-            }
-        }
+        // What was left behind on purpose is no drift; what is still there when it has been mended is.
+        let before = if was_deferred { Vec::new() } else { drift(&tree, org) };
         repaired += role::as_table_owner_confined(tree.table.owner, || {
             maintain::rewrite(tree.table.oid, || {
                 plans::run::<1>(&tree.sql.repair(), vec![Arg::Text(org)])
@@ -196,10 +187,19 @@ fn repair_tree(
                     .unwrap_or(0)
             })
         });
+        let found = if was_deferred { drift(&tree, org) } else { before };
+        for (kind, count, example) in &found {
+            log(&tree, Some(org), kind, *count, Some(example));
+            match kind.as_str() {
+                "cycle" => cycles += count,
+                "orphan" => orphans += count,
+                _ => {}
+            }
+        }
         if let Some(history) = history_table::of(&tree) {
             history.agree(org, None);
         }
-        if was_deferred && drift(&tree, org).is_empty() {
+        if was_deferred && found.iter().all(|(kind, ..)| kind == "stale_history") {
             deferred::clear(&tree_org);
         }
     }
@@ -237,7 +237,7 @@ fn as_stored(tree: &Tree, org: &str) -> String {
 
 /// And the flagged ones: one may have lost all its nodes.
 fn with_flagged(tree: &Tree, mut orgs: Vec<String>) -> Vec<String> {
-    let flagged = stale::flagged_orgs(tree.table.oid);
+    let flagged = stale::flagged_orgs(tree.table.oid, stale::Seen::Now);
     let missing: Vec<String> = flagged.into_iter().filter(|org| !orgs.contains(org)).collect();
     orgs.extend(missing);
     orgs

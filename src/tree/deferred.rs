@@ -102,7 +102,7 @@ pub fn clear(tree_org: &TreeOrg) {
 
 /// Takes the flags of a table away that is no tree any more.
 pub fn forget(tree: Oid) {
-    for org in stale::flagged_orgs(tree) {
+    for org in stale::flagged_orgs(tree, Seen::Now) {
         clear(&(tree, org));
     }
 }
@@ -117,9 +117,14 @@ pub fn reads_links(tree: Oid, org: &str) -> bool {
         })
 }
 
-/// Is there an org of the tree whose readers go by links?
-pub fn any_reads_links(tree: Oid) -> bool {
+/// The orgs of a tree whose readers go by links.
+pub fn orgs_read_by_links(tree: Oid) -> Vec<String> {
     let tree = crate::pg::relation::partition_root(tree);
-    stale::is_any_flagged(tree, Seen::ByStatement)
-        || WRITTEN.with(|w| w.borrow().iter().any(|(of, _)| *of == tree))
+    let mut orgs = stale::flagged_orgs(tree, Seen::ByStatement);
+    WRITTEN.with(|w| {
+        orgs.extend(w.borrow().iter().filter(|(of, _)| *of == tree).map(|(_, org)| org.clone()));
+    });
+    orgs.sort_unstable();
+    orgs.dedup();
+    orgs
 }

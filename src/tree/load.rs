@@ -308,7 +308,7 @@ impl Load {
         };
         let flagged = match &self.org {
             Some(org) => deferred::is_flagged(&(self.tree.table.oid, org.clone())).then(|| org.clone()),
-            None => stale::flagged_orgs(self.tree.table.oid).into_iter().find(is_staged),
+            None => stale::flagged_orgs(self.tree.table.oid, stale::Seen::Now).into_iter().find(is_staged),
         };
         if let Some(org) = flagged {
             let table = catalog::literal(&self.tree.table.sql());

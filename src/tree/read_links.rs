@@ -3,18 +3,18 @@
 //! Where nodes stand is found as the table's owner, since the way to a node that the caller sees may lead
 //! over nodes that he does not; stored paths name those too. The rows themselves are read as the caller.
 
-#![expect(clippy::type_complexity, reason = "pgrx reads the columns from the signatures")]
-
 use super::attach::Tree;
 use super::by_links::{self, Placed};
 use super::deferred;
 use super::path;
 use super::read::{Node, Place, by_ids};
-use crate::pg::role;
 use crate::pg::spi::Seen;
+use crate::pg::{relation, role, session};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 fn as_owner<R>(tree: &Tree, work: impl FnOnce() -> R) -> R {
     role::as_table_owner_confined(tree.table.owner, work)
@@ -87,6 +87,26 @@ pub fn below(nodes: Vec<Node>, parent: Option<&str>) -> Vec<Node> {
         .collect()
 }
 
+thread_local! {
+    static TREES: RefCell<(u64, HashMap<pg_sys::Oid, Rc<Tree>>)> = RefCell::default();
+}
+
+/// The tree, from memory: for what is asked row by row.
+fn kept(table: pg_sys::Oid) -> Rc<Tree> {
+    let known = TREES.with(|trees| {
+        let mut trees = trees.borrow_mut();
+        if trees.0 != relation::version() {
+            *trees = (relation::version(), HashMap::new());
+        }
+        trees.1.get(&table).cloned()
+    });
+    known.unwrap_or_else(|| {
+        let tree = Rc::new(Tree::get(table));
+        TREES.with(|trees| trees.borrow_mut().1.insert(table, tree.clone()));
+        tree
+    })
+}
+
 /// Where a node stands by what its org goes by: `path`, or the links.
 #[pg_extern(sql = false)]
 fn path_now(table: pg_sys::Oid, org: Option<&str>, id: Option<&str>, path: Option<&str>) -> Option<String> {
@@ -94,31 +114,26 @@ fn path_now(table: pg_sys::Oid, org: Option<&str>, id: Option<&str>, path: Optio
     if !deferred::reads_links(table, org) {
         return path.map(str::to_owned);
     }
-    let tree = Tree::get(table);
+    let tree = kept(table);
     let visible = by_ids(&tree, org, vec![id.to_owned()]);
     visible.first().and_then(|(id, ..)| path_of(&tree, org, id))
 }
 
-/// All nodes of an org that the caller sees, where the links put them.
+/// The nodes that the caller sees of orgs whose readers go by links, of the bound one where one is bound.
 #[pg_extern(sql = false)]
-fn nodes_by_links(
+fn deferred_paths(
     table: pg_sys::Oid,
-    org: &str,
-) -> TableIterator<
-    'static,
-    (
-        name!(id, String),
-        name!(parent, Option<String>),
-        name!(path, Option<String>),
-        name!(depth, Option<i32>),
-    ),
-> {
-    let tree = Tree::get(table);
-    let nodes = as_owner(&tree, || by_links::all(&tree.sql, org, Seen::ByStatement));
-    TableIterator::new(seen(&tree, org, nodes))
-}
-
-#[pg_extern(sql = false)]
-fn any_paths_are_stale(table: pg_sys::Oid) -> bool {
-    deferred::any_reads_links(table)
+) -> TableIterator<'static, (name!(org, String), name!(id, String), name!(path, Option<String>))> {
+    let mut orgs = deferred::orgs_read_by_links(table);
+    if let Some(bound) = session::org() {
+        orgs.retain(|org| *org == bound);
+    }
+    let mut found = Vec::new();
+    for org in orgs {
+        let tree = kept(table);
+        let nodes = as_owner(&tree, || by_links::all(&tree.sql, &org, Seen::ByStatement));
+        let seen = seen(&tree, &org, nodes);
+        found.extend(seen.into_iter().map(|(id, _, path, _)| (org.clone(), id, path)));
+    }
+    TableIterator::new(found)
 }

@@ -154,7 +154,7 @@ SELECT crm_tree.bind_org(2);
 SELECT count(*) FILTER (WHERE materialized_path IS NULL) AS without_path FROM defer.t;
 SELECT string_agg(DISTINCT source, ',') FROM crm_tree.rollup('defer.t', 'SELECT id, amount FROM defer.t');
 -- Nor is what is going on there told to it.
-SELECT crm_tree._path_now('defer.t', '1', '20', '/x/') AS path, (SELECT count(*) FROM crm_tree._nodes_by_links('defer.t', '1')) AS nodes;
+SELECT crm_tree._path_now('defer.t', '1', '20', '/x/') AS path, (SELECT count(*) FROM crm_tree._deferred_paths('defer.t')) AS nodes;
 INSERT INTO staging VALUES (71, 70);
 SELECT crm_tree.load_tree('defer.t', 'staging');
 ROLLBACK;
