@@ -30,6 +30,14 @@ END
 $$;
 COMMENT ON FUNCTION crm_tree._wall_family(oid[]) IS 'Private: the protected tables with their partitions and children, or those of them that are named. For everybody, as the catalog is: protect() asks as its caller.';
 
+CREATE FUNCTION crm_tree._with_below(root oid) RETURNS oid[]
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE down(oid) AS (SELECT $1 UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+    SELECT array_agg(oid) FROM down
+$$;
+COMMENT ON FUNCTION crm_tree._with_below(oid) IS 'Private: a table, and all its partitions and children.';
+REVOKE ALL ON FUNCTION crm_tree._with_below(oid) FROM PUBLIC;
+
 CREATE FUNCTION crm_tree._wall_predicate(relation oid, org_column name) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE a.atttypid
@@ -128,9 +136,7 @@ COMMENT ON FUNCTION crm_tree._protect_as_owner(regclass, text) IS 'Private: prot
 CREATE FUNCTION crm_tree._wall_stands(root oid) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    members oid[] := ARRAY(
-        WITH RECURSIVE down(oid) AS (SELECT $1 UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
-        SELECT f.relation FROM crm_tree._wall_family((SELECT array_agg(oid) FROM down)) f WHERE f.root = $1);
+    members oid[] := ARRAY(SELECT f.relation FROM crm_tree._wall_family(crm_tree._with_below($1)) f WHERE f.root = $1);
     fault   record;
 BEGIN
     SELECT * INTO fault FROM crm_tree._wall_faults(members) LIMIT 1;
@@ -263,7 +269,7 @@ BEGIN
     LOOP
         -- First what was touched: while a wall is built up that is cheaper, and mostly enough.
         CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(members) f WHERE f.root = found.root);
-        CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = found.root);
+        CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(crm_tree._with_below(found.root)) f WHERE f.root = found.root);
         PERFORM crm_tree._wall_stands(found.root);
         PERFORM crm_tree._wall_event_logged('stands', found.root, 'the wall is whole');
     END LOOP;
