@@ -1,7 +1,7 @@
 //! The guard, the service door and the counters on servers that preload the library, for a database or
 //! altogether, and on one that does not.
 
-use crm_tree_server_tests::{Cluster, sqlstate};
+use crm_tree_server_tests::{Cluster, sqlstate, wait_for};
 use postgres::Client;
 
 const SETUP: &str = "
@@ -165,4 +165,72 @@ fn a_server_that_preloads_has_guard_and_counters_and_dumps_with_the_guard_off() 
     let mut app = cluster.connect("app", "target");
     app.batch_execute("BEGIN; SELECT crm_tree.bind_org(1)").unwrap();
     assert_eq!(count(&mut app, NOTES), Ok(10000));
+}
+
+/// What a client leaves open when it goes, or when its server process dies, nobody inherits.
+#[test]
+fn a_door_left_open_is_shut() {
+    let cluster = Cluster::preloaded();
+    cluster
+        .connect_with("postgres", "postgres", "-c crm_tree.guard=off")
+        .unwrap()
+        .batch_execute(&SETUP.replace("CREATE EXTENSION crm_tree;", ""))
+        .unwrap();
+    for killed in [false, true] {
+        let mut billing = cluster.connect("billing", "postgres");
+        billing.batch_execute("BEGIN; SELECT crm_tree.open_service_door('left open')").unwrap();
+        assert_eq!(count(&mut billing, NOTES), Ok(20000));
+        let pid: i32 = billing.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+        if killed {
+            cluster.kill9(pid);
+            cluster.await_ready();
+        } else {
+            drop(billing);
+        }
+        assert_eq!(count(&mut cluster.connect("billing", "postgres"), NOTES), refused());
+    }
+    let recorded =
+        cluster.psql("postgres", "SELECT count(*) FROM crm_tree.wall_event WHERE kind = 'service_door'");
+    assert_eq!(recorded, "0", "what did not commit is in the log alone");
+    assert_eq!(cluster.log().matches("role \"billing\" opens the service door").count(), 2);
+}
+
+/// Changes of a protected table arrive at a subscriber that enforces the guard.
+#[test]
+fn logical_replication_goes_on() {
+    let preload = ("shared_preload_libraries", "crm_tree");
+    let publisher = Cluster::start(&[preload, ("wal_level", "logical")]);
+    let subscriber = Cluster::start(&[preload]);
+    for cluster in [&publisher, &subscriber] {
+        cluster
+            .connect_with("postgres", "postgres", "")
+            .unwrap()
+            .batch_execute(
+                "CREATE EXTENSION crm_tree;
+                 CREATE TABLE node (org int, id int, parent int, PRIMARY KEY (org, id));
+                 SELECT crm_tree.attach_tree('node', 'id', 'parent', 'org'); SELECT crm_tree.protect('node', 'org')",
+            )
+            .unwrap();
+    }
+    let mut writer = publisher.connect_with("postgres", "postgres", "-c crm_tree.guard=off").unwrap();
+    writer.batch_execute("CREATE PUBLICATION nodes FOR TABLE node").unwrap();
+    let source = format!("host={} port=5432 user=postgres dbname=postgres", publisher.host().display());
+    let mut reader = subscriber.connect_with("postgres", "postgres", "-c crm_tree.guard=off").unwrap();
+    reader
+        .batch_execute(&format!(
+            "CREATE SUBSCRIPTION nodes CONNECTION '{source}' PUBLICATION nodes WITH (copy_data = false)"
+        ))
+        .unwrap();
+    writer.batch_execute("INSERT INTO node VALUES (1, 1, NULL), (1, 2, 1), (2, 1, NULL)").unwrap();
+    writer
+        .batch_execute(
+            "UPDATE node SET parent = NULL WHERE org = 1 AND id = 2; DELETE FROM node WHERE org = 2",
+        )
+        .unwrap();
+    let rows = "SELECT string_agg(org || ':' || materialized_path, ' ' ORDER BY org, id) FROM node";
+    wait_for("the changes to arrive", || {
+        let row: Option<String> = reader.query_one(rows, &[]).unwrap().get(0);
+        (row.as_deref() == Some("1:/1/ 1:/2/")).then_some(())
+    });
+    reader.batch_execute("DROP SUBSCRIPTION nodes").unwrap();
 }
