@@ -127,7 +127,7 @@ server_tests() {
     export CRM_TREE_PG_BIN CRM_TREE_PGBOUNCER CRM_TREE_RUN_DIR=$RUN_DIR/server CRM_TREE_RUNAS=''
     CRM_TREE_PGBOUNCER=$(pg_home)/pgbouncer/usr/sbin/pgbouncer
     CRM_TREE_PG_BIN=$("$(pg_bin $MAIN_PG)/pg_config" --bindir)
-    mkdir "$CRM_TREE_RUN_DIR"
+    mkdir -p "$CRM_TREE_RUN_DIR"
     if is_root; then
         CRM_TREE_RUNAS=postgres
         chown postgres: "$CRM_TREE_RUN_DIR"

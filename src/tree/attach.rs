@@ -64,7 +64,7 @@ fn attach_tree(
 ) {
     let table = Table::get(table);
     table.expect_owner();
-    let owner = table.owner;
+    let (caller, owner) = (role::current(), table.owner);
     // Whoever calls: what the table's owner attached to it must not run with more rights than his.
     role::as_table_owner_confined(owner, move || {
         let columns = Columns {
@@ -98,15 +98,16 @@ fn attach_tree(
         let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
 
         drop_triggers(&table);
-        add_keys(&table, &columns, mode);
+        add_keys(caller, &table, &columns, mode);
         fill(&table, &sql);
         for (first, second) in [(org, path), (org, parent)] {
             if !has_index(&table, &[first, second], false) {
-                ddl(&format!("CREATE INDEX ON {} ({}, {})", table.sql(), ident(first), ident(second)));
+                let index = format!("CREATE INDEX ON {} ({}, {})", table.sql(), ident(first), ident(second));
+                role::as_caller(caller, || ddl(&index));
             }
         }
         create_triggers(&table, &columns, max_depth, on_delete, mode, history);
-        let kept = history.then(|| history_table::ensure(&table, &sql));
+        let kept = history.then(|| role::as_caller(caller, || history_table::ensure(&table, &sql)));
         role::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO crm_tree.tree AS t (relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete, history)
@@ -278,10 +279,10 @@ pub fn has_index(table: &Table, columns: &[&str], key: bool) -> bool {
 }
 
 /// The key (org, id), and the foreign key that keeps an edge inside its org.
-fn add_keys(table: &Table, c: &Columns, on_delete: OnDelete) {
+fn add_keys(caller: pg_sys::Oid, table: &Table, c: &Columns, on_delete: OnDelete) {
     let (sql, org, id, parent) = (table.sql(), ident(&c.org), ident(&c.id), ident(&c.parent));
     if !has_index(table, &[&c.org, &c.id], true) {
-        ddl(&format!("ALTER TABLE {sql} ADD UNIQUE ({org}, {id})"));
+        role::as_caller(caller, || ddl(&format!("ALTER TABLE {sql} ADD UNIQUE ({org}, {id})")));
     }
     let existing = rows(
         "SELECT k.conname::text, k.confdeltype::text FROM pg_catalog.pg_constraint k

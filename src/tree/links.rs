@@ -244,14 +244,14 @@ fn attach_links(
         .hint("Edges are checked with the rights of one role: ALTER TABLE … OWNER TO … first.")
         .raise()
     }
-    let owner = links.owner;
+    let (caller, owner) = (role::current(), links.owner);
     // Whoever calls: what the tables' owner attached to them must not run with more rights than his.
     role::as_table_owner_confined(owner, move || {
         expect_columns(&links, &tree, [org, parent, child], [(&links, pct), (&tree.table, tree_pct)]);
         refuse_other_links(&links, &tree);
         drop_triggers(&links, &ON_LINKS);
         drop_triggers(&tree.table, &ON_TREE);
-        add_keys(&links, &tree, org, parent, child);
+        add_keys(caller, &links, &tree, org, parent, child);
         role::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO crm_tree.tree_links AS l (relation, tree, org_column, parent_column, child_column, pct_column, tree_pct_column)
@@ -334,14 +334,18 @@ fn refuse_other_links(links: &Table, tree: &Tree) {
 
 /// The key, the index upwards, and both foreign keys. Deferrable ones do not do: a link could stand
 /// before its node, and the insert of a node looks for no links.
-fn add_keys(links: &Table, tree: &Tree, org: &str, parent: &str, child: &str) {
+fn add_keys(caller: pg_sys::Oid, links: &Table, tree: &Tree, org: &str, parent: &str, child: &str) {
     let (sql, t) = (links.sql(), &tree.sql);
     if !has_index(links, &[org, parent, child], true) {
-        ddl(&format!("ALTER TABLE {sql} ADD UNIQUE ({}, {}, {})", ident(org), ident(parent), ident(child)));
+        let key =
+            format!("ALTER TABLE {sql} ADD UNIQUE ({}, {}, {})", ident(org), ident(parent), ident(child));
+        role::as_caller(caller, || ddl(&key));
     }
     for end in [parent, child] {
         if !has_index(links, &[org, end], false) {
-            ddl(&format!("CREATE INDEX ON {sql} ({}, {})", ident(org), ident(end)));
+            role::as_caller(caller, || {
+                ddl(&format!("CREATE INDEX ON {sql} ({}, {})", ident(org), ident(end)))
+            });
         }
         let existing = rows(
             "SELECT 1 FROM pg_catalog.pg_constraint k

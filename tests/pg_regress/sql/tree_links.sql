@@ -24,7 +24,7 @@ SELECT crm_tree.attach_links('stake', 'stake', 'owner_id', 'owned_id', 'org');
 SELECT count(*) AS registered FROM crm_tree._tree_links() WHERE relation = 'stake'::regclass;
 SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct');
 SELECT crm_tree.attach_links('stake', 'firm', 'owner_id', 'owned_id', 'org', 'pct', 'pct'); -- again: nothing new
-SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'stake'::regclass ORDER BY conname;
+SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'stake'::regclass AND contype <> 'n' ORDER BY conname;
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgrelid IN ('firm'::regclass, 'stake'::regclass) AND tgfoid IN ('crm_tree._links_lock'::regproc, 'crm_tree._links_settle'::regproc) ORDER BY 1, 2;
 
 -- a link that closes a circle with tree edges, with links, by an update
