@@ -1,5 +1,4 @@
-//! Reading a registry by our own index scan: past row security, under a snapshot taken now,
-//! whoever the caller is. Registries have row security without a policy, so no query reads them.
+//! Reading a registry by our own index scan: past row security, whoever the caller is. Registries have row security without a policy, so no query reads them.
 
 use pgrx::prelude::*;
 use pgrx::{PgTupleDesc, pg_sys};
@@ -35,11 +34,43 @@ impl Found<'_> {
     }
 }
 
-/// The rows of `crm_tree.<table>` whose leading column of `index` equals `key` (both text).
-/// Each row is handed to `read` as it is found; `read` answers whether to stop.
+/// What a column of an index equals.
+#[derive(Clone, Copy)]
+pub enum Key<'k> {
+    /// Of a `regclass`.
+    Relation(pg_sys::Oid),
+    Text(&'k str),
+}
+
+impl Key<'_> {
+    fn equal(self) -> u32 {
+        match self {
+            Key::Relation(_) => pg_sys::F_OIDEQ,
+            Key::Text(_) => pg_sys::F_TEXTEQ,
+        }
+    }
+
+    fn datum(self) -> pg_sys::Datum {
+        match self {
+            Key::Relation(oid) => oid.into(),
+            Key::Text(text) => text.into_datum().expect("text is never null"),
+        }
+    }
+}
+
+/// Which state of a registry is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// What is committed now, and the transaction's own.
+    Now,
+    /// What the calling statement sees.
+    ByStatement,
+}
+
+/// The rows of `crm_tree.<table>` whose leading column of `index` equals `key`. Each row is handed to
+/// `read` as it is found; `read` answers whether to stop.
 pub fn by_text_key(table: &CStr, index: &CStr, key: &str, read: impl FnMut(&Found<'_>) -> bool) -> bool {
-    let key = key.into_datum().expect("text is never null");
-    by_key(table, index, pg_sys::F_TEXTEQ, key, read)
+    by_keys(table, index, &[Key::Text(key)], Seen::Now, read)
 }
 
 /// The same for a key column that is a `regclass`.
@@ -49,47 +80,58 @@ pub fn by_relation(
     key: pg_sys::Oid,
     read: impl FnMut(&Found<'_>) -> bool,
 ) -> bool {
-    by_key(table, index, pg_sys::F_OIDEQ, pg_sys::Datum::from(key), read)
+    by_keys(table, index, &[Key::Relation(key)], Seen::Now, read)
 }
 
-fn by_key(
+/// The same for the leading columns, one key each, and for a state that is chosen.
+pub fn by_keys(
     table: &CStr,
     index: &CStr,
-    equal: u32,
-    key: pg_sys::Datum,
+    keys: &[Key<'_>],
+    seen: Seen,
     read: impl FnMut(&Found<'_>) -> bool,
 ) -> bool {
-    scan(table, Some((index, equal, key)), read)
+    scan(table, Some((index, keys)), seen, read)
 }
 
 /// All rows of `crm_tree.<table>`, for one that has few.
 pub fn all(table: &CStr, read: impl FnMut(&Found<'_>) -> bool) -> bool {
-    scan(table, None, read)
+    scan(table, None, Seen::Now, read)
 }
 
 fn scan(
     table: &CStr,
-    by: Option<(&CStr, u32, pg_sys::Datum)>,
+    by: Option<(&CStr, &[Key<'_>])>,
+    seen: Seen,
     mut read: impl FnMut(&Found<'_>) -> bool,
 ) -> bool {
     // SAFETY: relation and scan are opened and closed in pairs; on an error PostgreSQL's resource
-    // owner closes them. The tuple is copied before it is handed on.
+    // owner closes them. The keys' texts outlive the scan, and the tuple is copied before it is handed on.
     unsafe {
         let namespace = pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), false);
         let rel_id = pg_sys::get_relname_relid(table.as_ptr(), namespace);
         let rel = pg_sys::table_open(rel_id, pg_sys::AccessShareLock as i32);
-        let mut scan_key = pg_sys::ScanKeyData::default();
-        let mut index_id = pg_sys::Oid::INVALID;
-        if let Some((index, equal, key)) = by {
+        let (mut index_id, mut keys) = (pg_sys::Oid::INVALID, Vec::new());
+        if let Some((index, by)) = by {
             index_id = pg_sys::get_relname_relid(index.as_ptr(), namespace);
-            pg_sys::ScanKeyInit(&mut scan_key, 1, pg_sys::BTEqualStrategyNumber as u16, equal.into(), key);
-            scan_key.sk_collation = pg_sys::C_COLLATION_OID;
+            for (column, key) in (1..).zip(by) {
+                let mut scan_key = pg_sys::ScanKeyData::default();
+                let equal = pg_sys::BTEqualStrategyNumber as u16;
+                pg_sys::ScanKeyInit(&mut scan_key, column, equal, key.equal().into(), key.datum());
+                scan_key.sk_collation = pg_sys::C_COLLATION_OID;
+                keys.push(scan_key);
+            }
         }
-        let keys = i32::from(by.is_some());
-        // No snapshot: one for catalogs is taken, which shows what is committed now and may be taken
-        // in a parallel operation too.
-        let now = std::ptr::null_mut();
-        let scan = pg_sys::systable_beginscan(rel, index_id, by.is_some(), now, keys, &mut scan_key);
+        // Without a snapshot one for catalogs is taken, which shows what is committed now and may be
+        // taken in a parallel operation too.
+        let snapshot = if seen == Seen::ByStatement && pg_sys::ActiveSnapshotSet() {
+            pg_sys::GetActiveSnapshot()
+        } else {
+            std::ptr::null_mut()
+        };
+        let count = keys.len() as i32;
+        let scan =
+            pg_sys::systable_beginscan(rel, index_id, by.is_some(), snapshot, count, keys.as_mut_ptr());
         let mut found = false;
         while !found {
             let tuple = pg_sys::systable_getnext(scan);
