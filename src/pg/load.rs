@@ -34,8 +34,7 @@ thread_local! {
 pub fn init() {
     xact::at_top_end(|| OPEN.with(|open| open.borrow_mut().clear()));
     // A savepoint that is released takes the files along too. A statement begun in it has ended by then.
-    xact::at_sub_end(|| {
-        let level = subxact::level();
+    xact::at_sub_end(|_, level| {
         OPEN.with(|open| open.borrow_mut().retain(|batch| batch.level < level));
     });
 }

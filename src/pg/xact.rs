@@ -1,15 +1,17 @@
 //! Where we stand in a transaction, and callbacks at its ends.
 
+use super::subxact::{self, End};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 
 type Listener = fn();
+type SubListener = fn(End, i32);
 
 thread_local! {
     static AT_TOP_END: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
     static AT_SUB_ABORT: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
-    static AT_SUB_END: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
+    static AT_SUB_END: RefCell<Vec<SubListener>> = const { RefCell::new(Vec::new()) };
     static BEFORE_PREPARE: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -24,8 +26,9 @@ pub fn at_sub_abort(listener: Listener) {
     AT_SUB_ABORT.with(|l| l.borrow_mut().push(listener));
 }
 
-/// Calls `listener` whenever a savepoint or an exception block ends, either way. It must not raise.
-pub fn at_sub_end(listener: Listener) {
+/// Calls `listener` whenever a savepoint or an exception block ends, with how and at which level. It
+/// must not raise.
+pub fn at_sub_end(listener: SubListener) {
     AT_SUB_END.with(|l| l.borrow_mut().push(listener));
 }
 
@@ -70,14 +73,16 @@ unsafe extern "C-unwind" fn sub_callback(
     _parent: pg_sys::SubTransactionId,
     _arg: *mut c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+    let end = match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => End::Released,
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => End::RolledBack,
+        _ => return,
+    };
+    if end == End::RolledBack {
         run(&AT_SUB_ABORT);
     }
-    if matches!(
-        event,
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB | pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB
-    ) {
-        run(&AT_SUB_END);
+    for listener in AT_SUB_END.with(|l| l.borrow().clone()) {
+        listener(end, subxact::level());
     }
 }
 
@@ -109,8 +114,7 @@ pub fn outlives_statement() -> bool {
 
 /// Is there a savepoint or an exception block around us?
 pub fn is_nested() -> bool {
-    // SAFETY: reads backend state.
-    unsafe { pg_sys::GetCurrentTransactionNestLevel() > 1 }
+    subxact::level() > 1
 }
 
 /// Has this transaction written, or taken a lock that it needed an id for?

@@ -66,7 +66,7 @@ pub fn init() {
         INSTANTS.with(|i| i.borrow_mut().clear());
         WRITING.with(|w| w.set(None));
     });
-    subxact::init(|end, level| {
+    xact::at_sub_end(|end, level| {
         INSTANTS.with(|all| {
             for stack in all.borrow_mut().values_mut() {
                 settle_level(stack, end, level);
