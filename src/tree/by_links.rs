@@ -153,56 +153,38 @@ impl Sql {
         )
     }
 
-    /// One level of a walk down from `down(id, parent, path, depth)`. The last one lies too deep.
-    fn next_level(&self) -> String {
+    /// → id, parent, path of the nodes `t` that `start` says, and of all below them: a walk down, whose last
+    /// level lies too deep. `path` and `depth` are those of `t`.
+    fn walk_down(&self, path: &str, depth: &str, start: &str) -> String {
         format!(
-            "SELECT c.{id}, c.{parent},
-                    (down.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/') COLLATE pg_catalog.\"C\",
-                    down.depth OPERATOR(pg_catalog.+) 1
-               FROM down JOIN {table} c ON {in_org} AND c.{parent} OPERATOR(pg_catalog.=) down.id
-              WHERE down.depth OPERATOR(pg_catalog.<=) {max}",
+            "WITH RECURSIVE down(id, parent, path, depth) AS (
+                 SELECT t.{id}, t.{parent}, ({path}) COLLATE pg_catalog.\"C\", {depth} FROM {table} t WHERE {in_org_t} AND {start}
+                 UNION ALL
+                 SELECT c.{id}, c.{parent},
+                        (down.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/') COLLATE pg_catalog.\"C\",
+                        down.depth OPERATOR(pg_catalog.+) 1
+                   FROM down JOIN {table} c ON {in_org_c} AND c.{parent} OPERATOR(pg_catalog.=) down.id
+                  WHERE down.depth OPERATOR(pg_catalog.<=) {max})
+             SELECT down.id::pg_catalog.text, down.parent::pg_catalog.text, down.path FROM down",
             id = self.id,
             parent = self.parent,
             table = self.table,
-            in_org = self.in_org("c"),
+            in_org_t = self.in_org("t"),
+            in_org_c = self.in_org("c"),
             max = self.max_depth,
         )
     }
 
-    /// `$2` an id, `$3` its path, `$4` its depth → id, parent, path of the node and all below it.
+    /// `$2` an id, `$3` its path, `$4` its depth.
     fn downwards(&self) -> String {
-        format!(
-            "WITH RECURSIVE down(id, parent, path, depth) AS (
-                 SELECT t.{id}, t.{parent}, $3 COLLATE pg_catalog.\"C\", $4 FROM {table} t
-                  WHERE {in_org} AND t.{id} OPERATOR(pg_catalog.=) $2::{id_type}
-                 UNION ALL
-                 {next})
-             SELECT down.id::pg_catalog.text, down.parent::pg_catalog.text, down.path FROM down",
-            id = self.id,
-            parent = self.parent,
-            table = self.table,
-            id_type = self.id_type,
-            in_org = self.in_org("t"),
-            next = self.next_level(),
-        )
+        self.walk_down("$3", "$4", &format!("t.{} OPERATOR(pg_catalog.=) $2::{}", self.id, self.id_type))
     }
 
-    /// → id, parent, path of every node that hangs below a root.
+    /// From every root.
     fn all_by_links(&self) -> String {
-        format!(
-            "WITH RECURSIVE down(id, parent, path, depth) AS (
-                 SELECT t.{id}, t.{parent},
-                        ('/' OPERATOR(pg_catalog.||) t.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/') COLLATE pg_catalog.\"C\", 0
-                   FROM {table} t WHERE {in_org} AND t.{parent} IS NULL
-                 UNION ALL
-                 {next})
-             SELECT down.id::pg_catalog.text, down.parent::pg_catalog.text, down.path FROM down",
-            id = self.id,
-            parent = self.parent,
-            table = self.table,
-            in_org = self.in_org("t"),
-            next = self.next_level(),
-        )
+        let path =
+            format!("'/' OPERATOR(pg_catalog.||) t.{}::pg_catalog.text OPERATOR(pg_catalog.||) '/'", self.id);
+        self.walk_down(&path, "0", &format!("t.{} IS NULL", self.parent))
     }
 
     /// `$2` ids, `$3` their depths, `$4` the bytes of their paths → id, depth, bytes of one below them that is
