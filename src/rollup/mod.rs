@@ -82,8 +82,7 @@ impl<'a> Read<'a> {
 struct Forest<'a> {
     nodes: Vec<Read<'a>>,
     parents: Vec<Option<usize>>,
-    /// Types of id and label.
-    types: [Oid; 2],
+    id_type: Oid,
     /// Where the node asked for stands.
     top: usize,
     source: &'static str,
@@ -229,7 +228,7 @@ fn read_by_path<'a>(
         return None;
     }
     let top = place_of(reader, &nodes, id_type, top);
-    Some(Forest { nodes, parents, types: [id_type, found.types[2]], top, source: "path" })
+    Some(Forest { nodes, parents, id_type, top, source: "path" })
 }
 
 /// The nodes of a query, and in a seventh column whether each is the one asked for.
@@ -312,7 +311,7 @@ fn read_by_links<'a>(reader: &Reader<'a>, request: &Request<'_>) -> Option<Fores
         node.depth = Some(reader.make_short_int(depths[at]));
     }
     let top = place_of(reader, &nodes, id_type, top);
-    Some(Forest { nodes, parents, types: [id_type, found.types[2]], top, source: "links" })
+    Some(Forest { nodes, parents, id_type, top, source: "links" })
 }
 
 /// The forest as numbers: what is owned of each node, by how much, and what is not.
@@ -324,7 +323,7 @@ fn graph_of<'a>(
     let (zero, hundred) = (reader.number(0), reader.number(100));
     let hundredth = reader.number(1).divided_by(hundred).trimmed();
     let fraction = |percent: Number<'a>| percent.times(hundredth).trimmed();
-    let id_type = forest.types[0];
+    let id_type = forest.id_type;
     let mut edges: Vec<Link<Number<'a>>> = Vec::new();
     // By the child's position: what its second parents own, wherever they stand.
     let mut by_links: HashMap<usize, Number<'a>> = HashMap::new();
