@@ -125,7 +125,7 @@ COMMENT ON FUNCTION crm_tree.refuse_truncate() IS 'Trigger of protected tables: 
 
 CREATE FUNCTION crm_tree.protect("table" regclass, org_column text DEFAULT 'org_id', strict boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'protect_wrapper';
-COMMENT ON FUNCTION crm_tree.protect(regclass, text, boolean) IS 'Puts a table, its partitions and children behind the wall: row security enabled and forced, the restrictive policy, closed permissive policies, no TRUNCATE, default and NOT NULL on the org column. Keys that leave the org out are reported as WARNING, or refused where strict. The caller owns the table; may be run again.';
+COMMENT ON FUNCTION crm_tree.protect(regclass, text, boolean) IS 'Puts a table, its partitions and children behind the wall: row security enabled and forced, the restrictive policy, closed permissive policies, no TRUNCATE, default and NOT NULL on the org column. Keys that leave the org out are reported as WARNING, or refused where strict. The caller owns the table, or may do what its owner may; it works with the owner''s rights. May be run again.';
 CREATE FUNCTION crm_tree.unprotect("table" regclass) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'unprotect_wrapper';
 COMMENT ON FUNCTION crm_tree.unprotect(regclass) IS 'Takes the wall of a table down; policies that are not the wall''s stay. For superusers and for owners who were granted EXECUTE: owning the table is not enough.';

@@ -86,53 +86,54 @@ pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
 pub fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
     let table = Table::get(table);
     table.expect_owner();
-    let owner = table.owner;
     // Whoever calls: what the table's owner attached to it must not run with more rights than his.
-    role::as_table_owner_confined(owner, move || {
-        let (column, org_type) = expect_org_column(&table, org_column);
-        refuse_other_column(&table, org_column);
-        let below = table.descendants();
-        if let Some(foreign) = below.iter().find(|t| !matches!(t.kind, 'r' | 'p')) {
-            Refusal::new(
-                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-                format!(
-                    "{} has the foreign partition {}.{}, which cannot have row security",
-                    table.shown(),
-                    foreign.schema,
-                    foreign.name
-                ),
-            )
-            .hint("Detach it, or protect it on the server where it lives.")
-            .raise()
-        }
-        refuse_other_owner(&table, &below);
-        refuse_outer_parent(&table, org_column);
-        refuse_null_orgs(&table, &column);
-        report_open_keys(&table, org_column, strict);
+    role::as_table_owner_confined(table.owner, || put_up(&table, org_column, strict));
+}
 
-        let name = ident(org_column);
-        watch::moving(|| {
-            for t in std::iter::once(&table).chain(&below) {
-                raise_wall(t, &org_type.predicate(org_column));
-            }
-        });
-        role::as_extension_owner(|| {
-            Spi::run_with_args(
-                "INSERT INTO crm_tree.wall AS w (relation, org_column) VALUES ($1::pg_catalog.regclass, $2)
+fn put_up(table: &Table, org_column: &str, strict: bool) {
+    let (column, org_type) = expect_org_column(table, org_column);
+    refuse_other_column(table, org_column);
+    let below = table.descendants();
+    if let Some(foreign) = below.iter().find(|t| !matches!(t.kind, 'r' | 'p')) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!(
+                "{} has the foreign partition {}.{}, which cannot have row security",
+                table.shown(),
+                foreign.schema,
+                foreign.name
+            ),
+        )
+        .hint("Detach it, or protect it on the server where it lives.")
+        .raise()
+    }
+    refuse_other_owner(table, &below);
+    refuse_outer_parent(table, org_column);
+    refuse_null_orgs(table, &column);
+    report_open_keys(table, org_column, strict);
+
+    let name = ident(org_column);
+    watch::moving(|| {
+        for t in std::iter::once(table).chain(&below) {
+            raise_wall(t, &org_type.predicate(org_column));
+        }
+    });
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "INSERT INTO crm_tree.wall AS w (relation, org_column) VALUES ($1::pg_catalog.regclass, $2)
              ON CONFLICT (relation) DO UPDATE SET org_column = excluded.org_column",
-                &[table.oid.into(), org_column.into()],
-            )
-        })
-        .expect("the registry takes every table");
-        // Not inside: NOT NULL looks at the table's CHECK constraints, and so runs functions of its owner.
-        // After the registry: the event triggers would take it for one of a watched schema without a wall.
-        ddl(&format!(
-            "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
-            table.sql(),
-            org_type.function()
-        ));
-        watch::stands(table.oid);
+            &[table.oid.into(), org_column.into()],
+        )
     })
+    .expect("the registry takes every table");
+    // Not inside: NOT NULL looks at the table's CHECK constraints, and so runs functions of its owner.
+    // After the registry: the event triggers would take it for one of a watched schema without a wall.
+    ddl(&format!(
+        "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL, ALTER COLUMN {name} SET DEFAULT {}",
+        table.sql(),
+        org_type.function()
+    ));
+    watch::stands(table.oid);
 }
 
 /// AFTER ROW, on the registry: every session looks again at which tables are protected. Not only the

@@ -64,51 +64,65 @@ fn attach_tree(
 ) {
     let table = Table::get(table);
     table.expect_owner();
-    let (caller, owner) = (role::current(), table.owner);
-    // Whoever calls: what the table's owner attached to it must not run with more rights than his.
-    role::as_table_owner_confined(owner, move || {
-        let columns = Columns {
-            org: org.to_owned(),
-            id: id.to_owned(),
-            parent: parent.to_owned(),
-            path: path.to_owned(),
-            depth: depth.to_owned(),
-        };
-        let Some(mode) = OnDelete::parse(on_delete) else {
-            Refusal::new(
+    let columns = Columns {
+        org: org.to_owned(),
+        id: id.to_owned(),
+        parent: parent.to_owned(),
+        path: path.to_owned(),
+        depth: depth.to_owned(),
+    };
+    let Some(mode) = OnDelete::parse(on_delete) else {
+        Refusal::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("on_delete is {on_delete:?}, which is none of restrict, adopt, rootify, cascade"),
         )
         .hint("restrict refuses to delete a node with children; adopt gives them to its parent; rootify makes them roots; cascade deletes them.")
         .raise()
-        };
-        if !(1..=1000).contains(&max_depth) {
-            Refusal::new(
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("max_depth is {max_depth}, and must be from 1 to 1000"),
-            )
-            .hint("A path holds 2,600 bytes: 70 levels of uuid ids, several hundred of short integers.")
-            .raise()
-        }
-        refuse_partition(&table);
-        let (org_column, _) = expect_org_column(&table, org);
-        refuse_other_wall(&table, org);
-        let id_type = expect_key_columns(&table, &columns);
-        add_place_columns(&table, &columns);
-        let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
+    };
+    if !(1..=1000).contains(&max_depth) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("max_depth is {max_depth}, and must be from 1 to 1000"),
+        )
+        .hint("A path holds 2,600 bytes: 70 levels of uuid ids, several hundred of short integers.")
+        .raise()
+    }
+    refuse_partition(&table);
+    let caller = role::current();
+    // Whoever calls: what the table's owner attached to it must not run with more rights than his.
+    role::as_table_owner_confined(table.owner, move || {
+        attach(caller, table, columns, max_depth, on_delete, mode, history)
+    });
+}
 
-        drop_triggers(&table);
-        add_keys(caller, &table, &columns, mode);
-        fill(&table, &sql);
-        for (first, second) in [(org, path), (org, parent)] {
-            if !has_index(&table, &[first, second], false) {
-                let index = format!("CREATE INDEX ON {} ({}, {})", table.sql(), ident(first), ident(second));
-                role::as_caller(caller, || ddl(&index));
-            }
+fn attach(
+    caller: pg_sys::Oid,
+    table: Table,
+    columns: Columns,
+    max_depth: i32,
+    on_delete: &str,
+    mode: OnDelete,
+    history: bool,
+) {
+    let (org_column, _) = expect_org_column(&table, &columns.org);
+    refuse_other_wall(&table, &columns.org);
+    let id_type = expect_key_columns(&table, &columns);
+    add_place_columns(&table, &columns);
+    let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
+
+    drop_triggers(&table);
+    add_keys(caller, &table, &columns, mode);
+    fill(&table, &sql);
+    for second in [&columns.path, &columns.parent] {
+        let first = &columns.org;
+        if !has_index(&table, &[first, second], false) {
+            let index = format!("CREATE INDEX ON {} ({}, {})", table.sql(), ident(first), ident(second));
+            role::as_caller(caller, || ddl(&index));
         }
-        create_triggers(&table, &columns, max_depth, on_delete, mode, history);
-        let kept = history.then(|| role::as_caller(caller, || history_table::ensure(&table, &sql)));
-        role::as_extension_owner(|| {
+    }
+    create_triggers(&table, &columns, max_depth, on_delete, mode, history);
+    let kept = history.then(|| role::as_caller(caller, || history_table::ensure(&table, &sql)));
+    role::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO crm_tree.tree AS t (relation, org_column, id_column, parent_column, path_column, depth_column, max_depth, on_delete, history)
              VALUES ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8, $9::pg_catalog.regclass)
@@ -118,11 +132,11 @@ fn attach_tree(
                  history = excluded.history",
             &[
                 table.oid.into(),
-                org.into(),
-                id.into(),
-                parent.into(),
-                path.into(),
-                depth.into(),
+                columns.org.as_str().into(),
+                columns.id.as_str().into(),
+                columns.parent.as_str().into(),
+                columns.path.as_str().into(),
+                columns.depth.as_str().into(),
                 max_depth.into(),
                 on_delete.into(),
                 kept.as_ref().map(|history| history.oid).into(),
@@ -130,11 +144,10 @@ fn attach_tree(
         )
     })
     .expect("the registry takes every tree");
-        if let Some(kept) = kept {
-            history_table::protect_as(&table, &kept);
-            history_table::fill(&Tree { table, columns, sql }, &kept);
-        }
-    })
+    if let Some(kept) = kept {
+        history_table::protect_as(&table, &kept);
+        history_table::fill(&Tree { table, columns, sql }, &kept);
+    }
 }
 
 pub(super) fn refuse_partition(table: &Table) {

@@ -244,15 +244,28 @@ fn attach_links(
         .hint("Edges are checked with the rights of one role: ALTER TABLE … OWNER TO … first.")
         .raise()
     }
-    let (caller, owner) = (role::current(), links.owner);
+    let caller = role::current();
     // Whoever calls: what the tables' owner attached to them must not run with more rights than his.
-    role::as_table_owner_confined(owner, move || {
-        expect_columns(&links, &tree, [org, parent, child], [(&links, pct), (&tree.table, tree_pct)]);
-        refuse_other_links(&links, &tree);
-        drop_triggers(&links, &ON_LINKS);
-        drop_triggers(&tree.table, &ON_TREE);
-        add_keys(caller, &links, &tree, org, parent, child);
-        role::as_extension_owner(|| {
+    role::as_table_owner_confined(links.owner, || {
+        attach(caller, &links, &tree, [org, parent, child], pct, tree_pct)
+    });
+}
+
+fn attach(
+    caller: pg_sys::Oid,
+    links: &Table,
+    tree: &Tree,
+    key: [&str; 3],
+    pct: Option<&str>,
+    tree_pct: Option<&str>,
+) {
+    let [org, parent, child] = key;
+    expect_columns(links, tree, key, [(links, pct), (&tree.table, tree_pct)]);
+    refuse_other_links(links, tree);
+    drop_triggers(links, &ON_LINKS);
+    drop_triggers(&tree.table, &ON_TREE);
+    add_keys(caller, links, tree, org, parent, child);
+    role::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO crm_tree.tree_links AS l (relation, tree, org_column, parent_column, child_column, pct_column, tree_pct_column)
              VALUES ($1::pg_catalog.regclass, $2::pg_catalog.regclass, $3, $4, $5, $6, $7)
@@ -271,10 +284,9 @@ fn attach_links(
         )
     })
     .expect("the registry takes every table of links");
-        let attached = Links::of(links.oid).expect("just registered");
-        refuse_existing(&links, &attached.sql());
-        create_triggers(&links, &tree, [org, parent, child], pct, tree_pct);
-    })
+    let attached = Links::of(links.oid).expect("just registered");
+    refuse_existing(links, &attached.sql());
+    create_triggers(links, tree, key, pct, tree_pct);
 }
 
 fn expect_columns(links: &Table, tree: &Tree, key: [&str; 3], shares: [(&Table, Option<&str>); 2]) {
