@@ -30,13 +30,13 @@ END
 $$;
 COMMENT ON FUNCTION crm_tree._wall_family(oid[]) IS 'Private: the protected tables with their partitions and children, or those of them that are named. For everybody, as the catalog is: protect() asks as its caller.';
 
-CREATE FUNCTION crm_tree._with_below(root oid) RETURNS oid[]
+CREATE FUNCTION crm_tree._with_below(relations oid[]) RETURNS oid[]
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE down(oid) AS (SELECT $1 UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+    WITH RECURSIVE down(oid) AS (SELECT unnest($1) UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
     SELECT array_agg(oid) FROM down
 $$;
-COMMENT ON FUNCTION crm_tree._with_below(oid) IS 'Private: a table, and all its partitions and children.';
-REVOKE ALL ON FUNCTION crm_tree._with_below(oid) FROM PUBLIC;
+COMMENT ON FUNCTION crm_tree._with_below(oid[]) IS 'Private: tables, and all their partitions and children.';
+REVOKE ALL ON FUNCTION crm_tree._with_below(oid[]) FROM PUBLIC;
 
 CREATE FUNCTION crm_tree._wall_predicate(relation oid, org_column name) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -129,14 +129,11 @@ COMMENT ON FUNCTION crm_tree._wall_is_moving() IS 'Private: is DDL of protect() 
 CREATE FUNCTION crm_tree._raise_wall("table" regclass, org_column text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_raise_wall_wrapper';
 COMMENT ON FUNCTION crm_tree._raise_wall(regclass, text) IS 'Private: puts the wall up on one partition or child, as its owner.';
-CREATE FUNCTION crm_tree._protect_as_owner("table" regclass, org_column text) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_protect_as_owner_wrapper';
-COMMENT ON FUNCTION crm_tree._protect_as_owner(regclass, text) IS 'Private: protect() as the table''s owner.';
 
 CREATE FUNCTION crm_tree._wall_stands(root oid) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    members oid[] := ARRAY(SELECT f.relation FROM crm_tree._wall_family(crm_tree._with_below($1)) f WHERE f.root = $1);
+    members oid[] := ARRAY(SELECT f.relation FROM crm_tree._wall_family(crm_tree._with_below(ARRAY[$1])) f WHERE f.root = $1);
     fault   record;
 BEGIN
     SELECT * INTO fault FROM crm_tree._wall_faults(members) LIMIT 1;
@@ -185,9 +182,7 @@ BEGIN
     IF touched IS NULL THEN
         RETURN;
     END IF;
-    WITH RECURSIVE down(oid) AS (
-        SELECT unnest(touched) UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
-    SELECT array_agg(oid) INTO below FROM down;
+    below := crm_tree._with_below(touched);
     SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
       FROM crm_tree._wall_family(below) f;
 
@@ -269,7 +264,7 @@ BEGIN
     LOOP
         -- First what was touched: while a wall is built up that is cheaper, and mostly enough.
         CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(members) f WHERE f.root = found.root);
-        CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(crm_tree._with_below(found.root)) f WHERE f.root = found.root);
+        CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(crm_tree._with_below(ARRAY[found.root])) f WHERE f.root = found.root);
         PERFORM crm_tree._wall_stands(found.root);
         PERFORM crm_tree._wall_event_logged('stands', found.root, 'the wall is whole');
     END LOOP;
@@ -301,7 +296,7 @@ BEGIN
         IF lenient OR found.action = 'warn' THEN
             PERFORM crm_tree._wall_alarm('unwalled', found.oid, shown, format('SELECT crm_tree.protect(%L, %L);', found.oid::regclass, found.org_column));
         ELSIF found.action = 'protect' THEN
-            PERFORM crm_tree._protect_as_owner(found.oid, found.org_column);
+            PERFORM crm_tree.protect(found.oid, found.org_column);
             PERFORM crm_tree._wall_event_logged('protected', found.oid, 'made in a watched schema: the wall was put up');
         ELSE
             INSERT INTO crm_tree.wall_pending VALUES (found.oid, found.org_column);
@@ -461,5 +456,5 @@ $$;
 COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Walls that are whole are watched from here on. For superusers.';
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
-    crm_tree._wall_predicate(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._protect_as_owner(regclass, text),
+    crm_tree._wall_predicate(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text),
     crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;

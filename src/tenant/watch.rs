@@ -55,10 +55,3 @@ fn _raise_wall(table: pg_sys::Oid, org_column: &str) {
         moving(|| wall::raise_wall(&table, &org_type.predicate(org_column)));
     });
 }
-
-/// `protect` with the rights of the table's owner, who made it in a watched schema.
-#[pg_extern(sql = false)]
-fn _protect_as_owner(table: pg_sys::Oid, org_column: &str) {
-    let owner = Table::get(table).owner;
-    role::as_table_owner_confined(owner, || wall::protect(table, org_column, false));
-}

@@ -76,7 +76,6 @@ SELECT crm_tree._watch_relations(NULL, true);
 SELECT crm_tree._wall_fell('app.contact'::regclass);
 SELECT crm_tree._wall_stands('app.contact'::regclass);
 SELECT crm_tree._raise_wall('app.contact', 'email');
-SELECT crm_tree._protect_as_owner('app.contact', 'email');
 SELECT crm_tree._wall_event('forged', NULL, NULL);
 SELECT crm_tree.check_restore();
 SELECT crm_tree.accept_finding('rls_off', 'app.contact', 'mine');
