@@ -162,7 +162,6 @@ SELECT severity, code, object, detail, regexp_replace(fix, 'role = \d+', 'role =
   FROM crm_tree.audit_walls() WHERE severity <> 'info' AND code NOT IN ('temp_tables', 'server_version');
 \set VERBOSITY terse
 SELECT crm_tree.assert_walls();
-\set VERBOSITY default
 -- Each fix as printed, from top to bottom. After them there is nothing left.
 SELECT fix FROM crm_tree.audit_walls() WHERE severity <> 'info' AND fix IS NOT NULL
 \set ECHO none
@@ -170,6 +169,7 @@ SELECT fix FROM crm_tree.audit_walls() WHERE severity <> 'info' AND fix IS NOT N
 \gexec
 \o
 \set ECHO all
+\set VERBOSITY default
 SELECT severity, code, object, detail, fix FROM crm_tree.audit_walls() WHERE severity <> 'info' AND code NOT IN ('server_version');
 SELECT crm_tree.assert_walls();
 \pset format aligned
