@@ -7,7 +7,7 @@
 //!
 //! A language whose handler leaves no frame (PL/Tcl) blurs this: see `is_foreign_keys`.
 
-use super::xact;
+use super::{role, xact};
 use pgrx::pg_sys;
 use pgrx::pg_sys::ErrorContextCallback;
 use std::cell::{Cell, RefCell};
@@ -124,7 +124,7 @@ pub fn is_foreign_keys() -> bool {
     // SAFETY: reads backend state and frames on the stack.
     unsafe {
         let top = pg_sys::error_context_stack;
-        if top.is_null() || !pg_sys::InNoForceRLSOperation() {
+        if top.is_null() || !role::is_past_forced_row_security() {
             return false;
         }
         let below = (*top).previous;
@@ -144,7 +144,7 @@ pub fn remember() {
     // SAFETY: as above.
     unsafe {
         let top = pg_sys::error_context_stack;
-        if top.is_null() || (OWN.get().is_none() && !pg_sys::InNoForceRLSOperation()) {
+        if top.is_null() || (OWN.get().is_none() && !role::is_past_forced_row_security()) {
             return;
         }
         let this = Passed { frame: top, callback: callback(top), arg: (*top).arg, depth: trigger_depth() };

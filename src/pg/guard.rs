@@ -149,18 +149,22 @@ fn is_asked() -> bool {
     !leaders && rules().is_some_and(|rules| (rules.is_on)())
 }
 
-/// May the statement touch this relation? Catalogs and what is known to be open are the fast path.
+/// May the statement touch this relation? Catalogs and what is known to pass are the fast path.
 #[inline]
 fn passes(relation: Oid, as_user: Oid, loud: bool) -> bool {
-    if relation.to_u32() < pg_sys::FirstNormalObjectId || protected::known(relation) == Some(Standing::Open) {
+    if relation.to_u32() < pg_sys::FirstNormalObjectId {
+        return true;
+    }
+    let user = if as_user == Oid::INVALID { role::current() } else { as_user };
+    if loud && protected::is_known_to_pass(relation, user) {
         return true;
     }
     // SAFETY: guarded; what it raises is an ordinary PostgreSQL error here.
-    unsafe { judge(relation, as_user, loud) }
+    unsafe { judge(relation, user, loud) }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn judge(relation: Oid, as_user: Oid, loud: bool) -> bool {
+unsafe extern "C-unwind" fn judge(relation: Oid, user: Oid, loud: bool) -> bool {
     let standing = protected::standing(relation);
     if standing == Standing::Open {
         return true;
@@ -170,8 +174,7 @@ unsafe extern "C-unwind" fn judge(relation: Oid, as_user: Oid, loud: bool) -> bo
         // bound org's rows and take the key to be good; told no, it checks row by row and sees all.
         return frames::is_own();
     }
-    let user = if as_user == Oid::INVALID { role::current() } else { as_user };
-    if standing == Standing::Walled && role::is_walled(user, relation) {
+    if standing == Standing::Walled && protected::is_before(relation, user) {
         return true;
     }
     let Some(rules) = rules() else { return true };
@@ -189,13 +192,11 @@ unsafe extern "C-unwind" fn judge(relation: Oid, as_user: Oid, loud: bool) -> bo
 }
 
 fn role_cause(user: Oid) -> Cause {
-    // SAFETY: reads backend state.
-    let in_cascade = unsafe { pg_sys::InNoForceRLSOperation() };
     if role::is_superuser(user) {
         Cause::Superuser(user)
     } else if role::bypasses_row_security(user) {
         Cause::BypassesRls(user)
-    } else if in_cascade {
+    } else if role::is_past_forced_row_security() {
         Cause::InCascade
     } else {
         Cause::UnforcedOwner(user)

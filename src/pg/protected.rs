@@ -1,6 +1,6 @@
 //! What the registry and the catalog say of a relation's wall, remembered until either changes.
 
-use super::{relation, scan};
+use super::{relation, role, scan};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
@@ -22,16 +22,35 @@ pub enum Standing {
     Copied,
 }
 
+/// What is remembered of a relation.
+#[derive(Clone, Copy)]
+struct Known {
+    standing: Standing,
+    /// A role that row security applies to there, the last one asked for.
+    walled: Oid,
+}
+
 thread_local! {
-    static KNOWN: RefCell<HashMap<Oid, Standing>> = RefCell::new(HashMap::new());
+    static KNOWN: RefCell<HashMap<Oid, Known>> = RefCell::new(HashMap::new());
     /// Another one with each invalidation: what was read meanwhile is not remembered.
     static VERSION: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Called once, when the library is loaded.
 pub fn init() {
-    // SAFETY: the callback never unwinds.
-    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0)) }
+    // SAFETY: the callbacks never unwind.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0));
+        // A role's attributes and memberships decide who is walled.
+        for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_roles), pg_sys::Datum::from(0));
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn forget_roles(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    VERSION.set(VERSION.get() + 1);
+    KNOWN.with(|known| known.borrow_mut().clear());
 }
 
 unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, relation: Oid) {
@@ -45,21 +64,50 @@ unsafe extern "C-unwind" fn forget(_arg: pg_sys::Datum, relation: Oid) {
     });
 }
 
-/// How the relation stands, where that is known already. Cheap: asked for each table of each statement.
-pub fn known(relation: Oid) -> Option<Standing> {
+fn known(relation: Oid) -> Option<Known> {
     KNOWN.with(|known| known.borrow().get(&relation).copied())
+}
+
+/// Is it known already that a statement of this role may touch the relation: because it is open, or
+/// because its wall stands before the role? Cheap, and raises nothing: asked for each table of each
+/// statement, outside of any guard.
+pub fn is_known_to_pass(relation: Oid, role: Oid) -> bool {
+    known(relation).is_some_and(|known| match known.standing {
+        Standing::Open => true,
+        Standing::Walled => known.walled == role && !role::is_past_forced_row_security(),
+        Standing::SwitchedOff | Standing::Altered | Standing::Copied => false,
+    })
 }
 
 /// How the relation stands.
 pub fn standing(relation: Oid) -> Standing {
-    known(relation).unwrap_or_else(|| {
-        let before = VERSION.get();
-        let standing = read(relation);
-        if VERSION.get() == before {
-            KNOWN.with(|known| known.borrow_mut().insert(relation, standing));
-        }
-        standing
-    })
+    known(relation).map_or_else(
+        || {
+            let before = VERSION.get();
+            let standing = read(relation);
+            if VERSION.get() == before {
+                let now = Known { standing, walled: Oid::INVALID };
+                KNOWN.with(|known| known.borrow_mut().insert(relation, now));
+            }
+            standing
+        },
+        |known| known.standing,
+    )
+}
+
+/// Does the wall, which stands, stand before this role too?
+pub fn is_before(relation: Oid, role: Oid) -> bool {
+    let before = VERSION.get();
+    let walled = role::is_walled(role, relation);
+    // What holds inside of a foreign key's query holds nowhere else, so it is not remembered.
+    if walled && !role::is_past_forced_row_security() && VERSION.get() == before {
+        KNOWN.with(|known| {
+            if let Some(known) = known.borrow_mut().get_mut(&relation) {
+                known.walled = role;
+            }
+        });
+    }
+    walled
 }
 
 fn read(relation: Oid) -> Standing {

@@ -5,9 +5,27 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::ffi::CStr;
 
+/// Two functions that only read a static, without the guard that pgrx puts around each call: they are
+/// asked for each table of each statement.
+mod bare {
+    use super::Oid;
+
+    unsafe extern "C" {
+        pub fn GetUserId() -> Oid;
+        pub fn InNoForceRLSOperation() -> bool;
+    }
+}
+
 pub fn current() -> Oid {
     // SAFETY: reads backend state.
-    unsafe { pg_sys::GetUserId() }
+    unsafe { bare::GetUserId() }
+}
+
+/// Are we in what runs past the row security that owners are forced under: the queries of foreign
+/// keys, and our own maintenance?
+pub fn is_past_forced_row_security() -> bool {
+    // SAFETY: reads backend state.
+    unsafe { bare::InNoForceRLSOperation() }
 }
 
 pub fn is_superuser(role: Oid) -> bool {
