@@ -45,8 +45,8 @@ impl Drop for JitAgain {
 }
 
 /// Does work whose statements are not compiled when they are planned. Kept plans of small statements
-/// cost more to compile, anew each time, than to run; a recursive one over tables without statistics
-/// is taken to be large. Not by the setting's own machinery: this is done for each row.
+/// cost more to compile, anew each time, than to run; a recursive one is taken to be large, and so is
+/// what comes out of a check that finds nothing. Not by the setting's own machinery: this is done for each row.
 pub fn without_jit<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: reads and sets a static of this process.
     let _again =

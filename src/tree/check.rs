@@ -8,7 +8,7 @@ use crate::catalog::{self, Table, rows};
 use crate::error::Refusal;
 use crate::pg::frames::{self, Reach};
 use crate::pg::spi::{self as plans, Arg};
-use crate::pg::{role, session, stale};
+use crate::pg::{role, session, settings, stale};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -16,21 +16,20 @@ type Problem = (Option<String>, Option<String>, String, String);
 
 /// Every edge is compared with its parent's row alone, which finds every wrong path: a tree in which
 /// each path is its parent's and one more id has no cycle, because paths grow. So cycles are looked
-/// for only among the rows that failed.
+/// for only among the rows that failed, and only those are kept. An orphan fails too: there is no path
+/// above it to begin with.
 fn problems_sql(tree: &Tree, bound: bool) -> String {
     let s = &tree.sql;
     let only = if bound { format!("WHERE {}", s.in_org("c")) } else { String::new() };
     format!(
-        "WITH RECURSIVE edge AS MATERIALIZED (
-             SELECT c.{org} AS org, c.{id} AS id, c.{parent} AS parent, c.{path} AS path, c.{depth} AS depth,
-                    c.{parent} IS NOT NULL AND p.{id} IS NULL AS orphan,
-                    CASE WHEN c.{parent} IS NULL THEN '/' ELSE p.{path} END || c.{id}::text || '/' AS true_path,
-                    CASE WHEN c.{parent} IS NULL THEN 0 ELSE p.{depth} + 1 END AS true_depth
-               FROM {table} c LEFT JOIN {table} p ON p.{org} = c.{org} AND p.{id} = c.{parent} {only}),
-         suspect AS MATERIALIZED (
-             SELECT * FROM edge
-              WHERE orphan OR path IS NULL OR true_path IS NULL OR path <> true_path
-                 OR depth IS NULL OR depth IS DISTINCT FROM true_depth OR depth > {max}),
+        "WITH RECURSIVE suspect AS MATERIALIZED (
+             SELECT * FROM (
+                 SELECT c.{org} AS org, c.{id} AS id, c.{parent} AS parent, c.{path} AS path, c.{depth} AS depth,
+                        c.{parent} IS NOT NULL AND p.{id} IS NULL AS orphan,
+                        CASE WHEN c.{parent} IS NULL THEN '/' ELSE p.{path} END || c.{id}::text || '/' AS true_path,
+                        CASE WHEN c.{parent} IS NULL THEN 0 ELSE p.{depth} + 1 END AS true_depth
+                   FROM {table} c LEFT JOIN {table} p ON p.{org} = c.{org} AND p.{id} = c.{parent} {only}) edge
+              WHERE (path = true_path) IS NOT TRUE OR (depth = true_depth) IS NOT TRUE OR depth > {max}),
          up(org, start, at) AS (
              SELECT org, id, parent FROM suspect WHERE parent IS NOT NULL AND (path IS NULL OR path IS DISTINCT FROM true_path)
              UNION
@@ -122,9 +121,11 @@ fn check_tree(
         (catalog::opt_text(row, 1), catalog::opt_text(row, 2), catalog::text(row, 3), catalog::text(row, 4))
     };
     let sql = all_problems_sql(&tree, bound.is_some());
-    let look = || match bound {
-        Some(org) => rows(&sql, &[org.into()], read),
-        None => rows(&sql, &[], read),
+    let look = || {
+        settings::without_jit(|| match bound {
+            Some(org) => rows(&sql, &[org.into()], read),
+            None => rows(&sql, &[], read),
+        })
     };
     // What is wrong with a tree is no row of it: the guard lets superusers look, at all of it. Not with
     // their own rights: functions of the table's owner stand in its indexes.
