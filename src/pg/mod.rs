@@ -14,6 +14,7 @@ pub mod guard;
 pub mod link_triggers;
 pub mod load;
 pub mod lock;
+pub mod node;
 mod protected;
 pub mod relation;
 pub mod role;

@@ -22,6 +22,17 @@ impl Found<'_> {
         }
     }
 
+    /// The oid of a column that is one: a `regclass` say.
+    pub fn oid(&self, column: &CStr) -> Option<pg_sys::Oid> {
+        // SAFETY: as above; the column's values are oids.
+        unsafe {
+            let number = pg_sys::SPI_fnumber(self.desc, column.as_ptr());
+            let mut is_null = false;
+            let value = pg_sys::SPI_getbinval(self.tuple, self.desc, number, &mut is_null);
+            pg_sys::Oid::from_datum(value, is_null)
+        }
+    }
+
     /// The bytes of a column stored as `bytea` is, whatever its type shows.
     pub fn bytes(&self, column: &CStr) -> Option<Vec<u8>> {
         // SAFETY: as above; the column's values are varlenas.

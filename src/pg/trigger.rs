@@ -143,7 +143,7 @@ impl<'a> Row<'a> {
         (self.tuple, self.desc)
     }
 
-    fn datum(&self, column: i16) -> Option<Datum> {
+    pub(super) fn datum(&self, column: i16) -> Option<Datum> {
         let mut is_null = false;
         // SAFETY: the tuple matches its descriptor, `column` is one of its attributes.
         let datum = unsafe { pg_sys::heap_getattr(self.tuple, column.into(), self.desc, &mut is_null) };
@@ -156,8 +156,16 @@ impl<'a> Row<'a> {
         // SAFETY: the output function of the column's own type is called on a value of that type.
         unsafe {
             let type_oid = pg_sys::SPI_gettypeid(self.desc, column.into());
-            if matches!(type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID) {
-                return String::from_datum(datum, false);
+            // The types of keys, without a look at the catalog.
+            match type_oid {
+                pg_sys::TEXTOID | pg_sys::VARCHAROID => return String::from_datum(datum, false),
+                pg_sys::UUIDOID => {
+                    let bytes = *pgrx::Uuid::from_datum(datum, false)?.as_bytes();
+                    return Some(uuid::Uuid::from_bytes(bytes).to_string());
+                }
+                pg_sys::INT8OID => return Some(i64::from_datum(datum, false)?.to_string()),
+                pg_sys::INT4OID => return Some(i32::from_datum(datum, false)?.to_string()),
+                _ => {}
             }
             let mut output = Oid::INVALID;
             let mut is_varlena = false;

@@ -41,8 +41,8 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
     Outcome::Done
 }
 
-/// AFTER ROW of INSERT and UPDATE on the links, and on the tree where the parent or the ownership
-/// changed or the ownership makes no sense.
+/// AFTER ROW of INSERT and UPDATE on the links, and of UPDATE on the tree where the parent or the
+/// ownership changed.
 pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::AfterRow, &[Event::Insert, Event::Update]);
     let on = relation::partition_root(call.relation());
@@ -68,12 +68,8 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     if of_tree
         && value(&links.tree_parent).is_some()
         && let Some(share) = links.tree_pct.as_deref().and_then(value)
-        && !share.parse::<f64>().is_ok_and(|share| (0.0..=100.0).contains(&share))
     {
-        refuse_ownership(&links, &id, &share);
-    }
-    if of_tree && call.event() == Event::Insert {
-        return Outcome::Done;
+        expect_ownership(links.tree, &id, &share);
     }
     locks::take(links.tree, Some(&org), Work::Move);
     let key = (links.tree, org);
@@ -108,7 +104,7 @@ fn judge(links: &Links, sql: &LinkSql, org: &str, id: &str) {
         && let Some([sum, least]) = spi::run::<2>(&overowned, node()).into_iter().next()
     {
         let least = least.filter(|least| least.starts_with('-'));
-        refuse_ownership(links, id, &least.or(sum).unwrap_or_default());
+        refuse_ownership(links.tree, id, &least.or(sum).unwrap_or_default());
     }
 }
 
@@ -162,8 +158,15 @@ fn refuse_cycle(links: &Links, way: &[String]) -> ! {
     faults::raise(refusal, &facts.schema, &facts.name)
 }
 
-fn refuse_ownership(links: &Links, id: &str, share: &str) -> ! {
-    let facts = relation::facts(links.tree);
+/// Refuses an edge that owns less than nothing of a node or more than all of it.
+pub fn expect_ownership(tree: Oid, id: &str, share: &str) {
+    if !share.parse::<f64>().is_ok_and(|share| (0.0..=100.0).contains(&share)) {
+        refuse_ownership(tree, id, share);
+    }
+}
+
+fn refuse_ownership(tree: Oid, id: &str, share: &str) -> ! {
+    let facts = relation::facts(tree);
     Refusal::new(
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
         format!("node {id:?} would be owned by {share} percent"),

@@ -4,7 +4,7 @@ use super::attach::{Tree, has_index, refuse_partition};
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg};
-use crate::pg::{relation, role, trigger};
+use crate::pg::{relation, role, scan, trigger};
 use pgrx::prelude::*;
 
 /// A tree with second parents, as the registry has it.
@@ -87,6 +87,20 @@ impl Links {
             id_type: type_of(&self.tree_id),
         }
     }
+}
+
+/// The column of a tree, whose rows its second parents share, that says how much of a node the tree
+/// edge owns.
+pub fn ownership_column_of(tree: pg_sys::Oid) -> Option<String> {
+    let mut column = None;
+    scan::all(c"tree_links", |links| {
+        let of_tree = links.oid(c"tree") == Some(tree);
+        if of_tree {
+            column = links.shown(c"tree_pct_column");
+        }
+        of_tree
+    });
+    column
 }
 
 pub fn refuse_lost_column(column: &str) -> ! {
@@ -219,7 +233,7 @@ const ON_LINKS: [&str; 4] = [
     "A_crm_tree_links_update",
 ];
 /// Behind `A_crm_tree_settle_…` by name: a cycle in the tree alone is refused there.
-const ON_TREE: [&str; 3] = ["crm_tree_lock_ownership", "B_crm_tree_links_insert", "B_crm_tree_links_update"];
+const ON_TREE: [&str; 2] = ["crm_tree_lock_ownership", "B_crm_tree_links_update"];
 
 #[pg_extern(sql = false)]
 fn attach_links(
@@ -467,17 +481,10 @@ fn create_triggers(links: &Table, tree: &Tree, key: [&str; 3], pct: Option<&str>
         &format!("ROW WHEN ({})", changed(&written)),
         "_links_settle",
     );
-    let [lock_ownership, tree_insert, tree_update] = ON_TREE;
+    let [lock_ownership, tree_update] = ON_TREE;
     let parent = tree.sql.parent.clone();
     if let Some(share) = tree_pct.map(ident) {
         create(lock_ownership, &tree.table, &format!("BEFORE UPDATE OF {share}"), "STATEMENT", "_links_lock");
-        create(
-            tree_insert,
-            &tree.table,
-            "AFTER INSERT",
-            &format!("ROW WHEN (NEW.{parent} IS NOT NULL AND (NEW.{share} > 100 OR NEW.{share} < 0))"),
-            "_links_settle",
-        );
     }
     let moved: Vec<String> = std::iter::once(parent).chain(tree_pct.map(ident)).collect();
     create(

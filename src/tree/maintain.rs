@@ -11,7 +11,7 @@ use super::locks::{self, Work};
 use super::moves::{self, Touched};
 use super::path;
 use super::shape::{OnDelete, Shape, Sql};
-use super::{by_links, deferred, faults};
+use super::{by_links, deferred, faults, judge};
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg, Seen};
 use crate::pg::trigger::{Call, Event, Outcome, Row, Value, When};
@@ -101,6 +101,9 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
 pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::BeforeRow, &[Event::Insert, Event::Update]);
     let shape = Shape::of(call);
+    if call.event() == Event::Insert {
+        refuse_bad_ownership(&shape, &call.new_row());
+    }
     let row = match call.event() {
         Event::Insert if state(|s| s.loading) == Some((shape.root, xact::trigger_depth())) => call.new_row(),
         Event::Insert => place_insert(&shape, call.new_row()),
@@ -139,7 +142,7 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     // is settled by the insert's event, which only a row without a path has.
     let moved_here =
         state(|s| s.pending.get(&tree_org).is_some_and(|pending| pending.moved.contains_key(&key.id)));
-    let place = if moved_here { None } else { place_below(shape, &key) };
+    let place = if moved_here { None } else { place_below(shape, &key, &row) };
     if place.is_none() {
         state(|s| s.pending.entry(tree_org).or_default().unset = true);
     }
@@ -173,7 +176,7 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     history::note(shape, &was.org, &was.id, Change::Other);
     let key = Key { parent, ..was };
     let deferred = deferred::defers(&(shape.root, key.org.clone()));
-    let place = if deferred { None } else { place_below(shape, &key) };
+    let place = if deferred { None } else { place_below(shape, &key, &new) };
     let carried = old.text(shape.path).into_iter().chain(place.as_ref().map(|p| p.0.clone()));
     state(|s| {
         s.parents.clear();
@@ -183,29 +186,41 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     with_place(shape, new, place.as_ref())
 }
 
+/// Of an edge that is new; those that change are judged with the others of their node.
+fn refuse_bad_ownership(shape: &Shape, row: &Row<'_>) {
+    if let Some(share) = shape.ownership.and_then(|column| row.text(column))
+        && row.text(shape.parent).is_some()
+    {
+        judge::expect_ownership(shape.root, &row.text(shape.id).unwrap_or_default(), &share);
+    }
+}
+
 /// Where the row stands by what its parent's row says now. None: the parent has no path yet, is not
 /// there yet, or puts the row beyond the limits; the end of the statement decides.
-fn place_below(shape: &Shape, key: &Key) -> Option<(String, i32)> {
+fn place_below(shape: &Shape, key: &Key, row: &Row<'_>) -> Option<(String, i32)> {
     let place = match &key.parent {
         None => (path::of_root(&key.id), 0),
         Some(parent) => {
-            let (above, depth) = place_of(shape, &key.org, parent)?;
+            let (above, depth) = place_of_parent(shape, &key.org, parent, row)?;
             (path::child(&above, &key.id), depth + 1)
         }
     };
     (place.1 <= shape.max_depth && place.0.len() <= path::MAX_BYTES).then_some(place)
 }
 
-fn place_of(shape: &Shape, org: &str, id: &str) -> Option<(String, i32)> {
+fn place_of_parent(shape: &Shape, org: &str, id: &str, row: &Row<'_>) -> Option<(String, i32)> {
     let key = (shape.root, org.to_owned(), id.to_owned());
     let (known, misses) = state(|s| (s.parents.get(&key).cloned(), s.misses));
     if known.is_some() || misses >= MAX_MISSES {
         return known;
     }
-    let rows = role::as_table_owner(shape.owner, || {
-        spi::run::<2>(&shape.sql().place_of(), vec![Arg::Text(org), Arg::Text(id)])
+    let found = shape.parent_by_index(row).unwrap_or_else(|_| {
+        let rows = role::as_table_owner(shape.owner, || {
+            spi::run::<2>(&shape.sql().place_of(), vec![Arg::Text(org), Arg::Text(id)])
+        });
+        rows.into_iter().next().map(|[path, depth]| (path, depth.and_then(|depth| depth.parse().ok())))
     });
-    let found = rows.into_iter().next().and_then(|[path, depth]| Some((path?, depth?.parse().ok()?)));
+    let found = found.and_then(|(path, depth)| Some((path?, depth?)));
     state(|s| match &found {
         Some(place) => {
             s.misses = 0;

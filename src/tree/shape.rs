@@ -2,6 +2,7 @@
 
 use crate::catalog::{Table, ident};
 use crate::error::Refusal;
+use crate::pg::node::{KeyIndex, Numbers, Place};
 use crate::pg::{relation, role, scan, session, trigger};
 use crate::telemetry::{self, counts::Kind};
 use crate::tenant::binding;
@@ -43,6 +44,9 @@ impl OnDelete {
     }
 }
 
+/// The table is partitioned, has children, or no plain unique index on its key alone.
+pub struct NoIndex;
+
 /// A tree as one of its relations (the table, or a partition) sees it.
 #[derive(Debug)]
 pub struct Shape {
@@ -68,6 +72,10 @@ pub struct Shape {
     pub parent: i16,
     pub path: i16,
     pub depth: i16,
+    /// How many percent of the node its parent owns, where second parents share in it too.
+    pub ownership: Option<i16>,
+    /// Finds a node without a plan, where the table has what that takes.
+    key_index: Option<KeyIndex>,
 }
 
 /// The columns of a tree, as the registry has them.
@@ -219,6 +227,8 @@ impl Shape {
             id_type: relation::column_type(relation, number(id)),
             registered: registered(root).as_ref() == Some(&columns),
             walled: wall::column_of(root).as_ref() == Some(org),
+            ownership: super::links::ownership_column_of(root).map(|column| number(&column)),
+            key_index: KeyIndex::of(relation, number(org), number(id)),
             columns,
             max_depth: max_depth.parse().unwrap_or(32),
             on_delete: OnDelete::parse(on_delete).unwrap_or(OnDelete::Restrict),
@@ -237,6 +247,13 @@ impl Shape {
             refuse_types(&shape.schema, &shape.name)
         }
         shape
+    }
+
+    /// Where the parent of a row stands, by the index of the key: Err where there is no such index to go by.
+    pub fn parent_by_index(&self, row: &trigger::Row<'_>) -> Result<Option<Place>, NoIndex> {
+        let numbers = Numbers { org: self.org, parent: self.parent, path: self.path, depth: self.depth };
+        let index = self.key_index.as_ref().ok_or(NoIndex)?;
+        Ok(index.parent_of(row, self.root, numbers))
     }
 
     /// The SQL of this tree's statements.

@@ -144,6 +144,36 @@ SELECT * FROM crm_tree.check_tree('tree.broken') ORDER BY org, problem, id, deta
 SELECT crm_tree.detach_tree('tree.word');
 INSERT INTO tree.word (org_id, id, parent) VALUES ('o', 'q', 'é') RETURNING materialized_path;
 
+-- Parents are found whatever keys the table has: the id first, checked late, covering more, by parts of
+-- the table, by an expression beside the key. Some of them are passed by, and a plan finds the row.
+CREATE FUNCTION tree.keyed(name text, keys text) RETURNS TABLE (id text, path text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE TABLE tree.%I (org_id text NOT NULL, id text NOT NULL, parent text)', name);
+    EXECUTE format(keys, 'tree.' || quote_ident(name));
+    PERFORM crm_tree.attach_tree(('tree.' || quote_ident(name))::regclass, 'id', 'parent');
+    EXECUTE format($q$INSERT INTO tree.%I VALUES ('o', 'r', NULL), ('o', 'a', 'r'), ('p', 'r', NULL), ('o', 'b', 'a')$q$, name);
+    EXECUTE format($q$INSERT INTO tree.%I VALUES ('o', 'd', 'c'), ('o', 'c', 'b'), ('p', 'a', 'r')$q$, name);
+    EXECUTE format($q$UPDATE tree.%I SET parent = 'r' WHERE org_id = 'o' AND id = 'b'$q$, name);
+    EXECUTE format($q$INSERT INTO tree.%I VALUES ('o', 'e', 'd')$q$, name);
+    RETURN QUERY EXECUTE format('SELECT org_id || %L || id, materialized_path FROM tree.%I ORDER BY 1', ':', name);
+    RETURN QUERY SELECT c.id, c.detail FROM crm_tree.check_tree(('tree.' || quote_ident(name))::regclass) c;
+END $$;
+SELECT 'id first' AS keys, * FROM tree.keyed('k1', 'ALTER TABLE %s ADD PRIMARY KEY (id, org_id)');
+SELECT name, array_agg(path ORDER BY id) = (SELECT array_agg(materialized_path ORDER BY org_id || ':' || id) FROM tree.k1) AS same
+  FROM (VALUES ('checked late', 'ALTER TABLE %1$s ADD UNIQUE (org_id, id) DEFERRABLE; CREATE UNIQUE INDEX ON %1$s (id, org_id)'),
+               ('covering', 'CREATE UNIQUE INDEX ON %1$s (id, org_id) INCLUDE (parent); ALTER TABLE %1$s ADD PRIMARY KEY (org_id, id)'),
+               ('parts', $$CREATE UNIQUE INDEX ON %1$s (org_id, id) WHERE id <> 'a'; ALTER TABLE %1$s ADD PRIMARY KEY (org_id, id)$$),
+               ('expression', 'CREATE UNIQUE INDEX ON %1$s (org_id, upper(id)); CREATE UNIQUE INDEX ON %1$s (org_id, id text_pattern_ops, parent); ALTER TABLE %1$s ADD PRIMARY KEY (org_id, id)'),
+               ('order', 'CREATE UNIQUE INDEX ON %1$s (org_id DESC, id text_pattern_ops DESC); ALTER TABLE %1$s ADD PRIMARY KEY (org_id, id)'),
+               ('collated', 'CREATE UNIQUE INDEX ON %1$s (org_id COLLATE "POSIX", id COLLATE "C"); ALTER TABLE %1$s ADD PRIMARY KEY (org_id, id)')) v(name, keys)
+ CROSS JOIN LATERAL tree.keyed('k ' || name, keys) GROUP BY name ORDER BY name;
+-- An index that goes while a session knows it.
+BEGIN;
+ALTER TABLE tree.k1 DROP CONSTRAINT k1_pkey CASCADE;
+INSERT INTO tree.k1 VALUES ('o', 'f', 'e') RETURNING materialized_path;
+ROLLBACK;
+INSERT INTO tree.k1 VALUES ('o', 'f', 'e') RETURNING materialized_path;
+
 -- Not for others.
 SET SESSION AUTHORIZATION tree_app;
 SELECT crm_tree.repair_tree('tree.company');

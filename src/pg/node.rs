@@ -1,0 +1,143 @@
+//! A node's parent, straight from the index of the tree's key: what each inserted row needs to know,
+//! for a tenth of what a kept plan costs.
+
+use super::trigger::Row;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
+
+/// A unique index on nothing but a tree's org and id.
+#[derive(Debug)]
+pub struct KeyIndex {
+    index: Oid,
+    /// In the order of the index.
+    columns: [Column; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Column {
+    number: i16,
+    collation: Oid,
+    equal: u32,
+}
+
+/// Attribute numbers of a tree's columns in the relation that is looked into.
+#[derive(Clone, Copy)]
+pub struct Numbers {
+    pub org: i16,
+    pub parent: i16,
+    pub path: i16,
+    pub depth: i16,
+}
+
+/// Path and depth, as they are stored.
+pub type Place = (Option<String>, Option<i32>);
+
+/// The equality of the types that a key can have.
+fn equality(type_oid: Oid) -> Option<u32> {
+    match type_oid {
+        pg_sys::UUIDOID => Some(pg_sys::F_UUID_EQ),
+        pg_sys::INT8OID => Some(pg_sys::F_INT8EQ),
+        pg_sys::INT4OID => Some(pg_sys::F_INT4EQ),
+        pg_sys::TEXTOID | pg_sys::VARCHAROID => Some(pg_sys::F_TEXTEQ),
+        _ => None,
+    }
+}
+
+impl KeyIndex {
+    /// Of a table whose rows are all in it alone: partitions and children would have to be routed to.
+    pub fn of(relation: Oid, org: i16, id: i16) -> Option<KeyIndex> {
+        // SAFETY: relations are opened and closed in pairs, on an error by PostgreSQL; the list of
+        // indexes is a copy.
+        unsafe {
+            let rel = pg_sys::relation_open(relation, pg_sys::AccessShareLock as i32);
+            let class = &*(*rel).rd_rel;
+            let alone = class.relkind as u8 == b'r'
+                && !class.relispartition
+                && !class.relhassubclass
+                && class.relam == pg_sys::HEAP_TABLE_AM_OID;
+            let mut found = None;
+            if alone {
+                let indexes = pg_sys::RelationGetIndexList(rel);
+                let count = if indexes.is_null() { 0 } else { (*indexes).length as usize };
+                found = (0..count).find_map(|i| of_index((*(*indexes).elements.add(i)).oid_value, org, id));
+            }
+            pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
+            found
+        }
+    }
+
+    /// Where the row's parent stands by what is committed now and what this transaction has done, this
+    /// statement included. None where there is no such row.
+    ///
+    /// Called while a statement holds its lock on the table, so that the index stays.
+    pub fn parent_of(&self, row: &Row<'_>, relation: Oid, numbers: Numbers) -> Option<Place> {
+        let org = row.datum(numbers.org)?;
+        let parent = row.datum(numbers.parent)?;
+        // SAFETY: scan, snapshot and relation are opened and closed in pairs, on an error by
+        // PostgreSQL's resource owner; the keys are of the columns' types, and what is read of the
+        // tuple is copied before the scan ends.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            let rel = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
+            let mut keys = self.columns.map(|column| {
+                let value = if column.number == numbers.org { org } else { parent };
+                let mut key = pg_sys::ScanKeyData::default();
+                let equal = pg_sys::BTEqualStrategyNumber as u16;
+                pg_sys::ScanKeyInit(&mut key, column.number, equal, column.equal.into(), value);
+                key.sk_collation = column.collation;
+                key
+            });
+            let now = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let scan = pg_sys::systable_beginscan(rel, self.index, true, now, 2, keys.as_mut_ptr());
+            let tuple = pg_sys::systable_getnext(scan);
+            let place = (!tuple.is_null()).then(|| {
+                let value = |column: i16| {
+                    let mut is_null = false;
+                    let datum = pg_sys::heap_getattr(tuple, column.into(), (*rel).rd_att, &mut is_null);
+                    (datum, is_null)
+                };
+                let ((path, no_path), (depth, no_depth)) = (value(numbers.path), value(numbers.depth));
+                (String::from_datum(path, no_path), i32::from_datum(depth, no_depth))
+            });
+            pg_sys::systable_endscan(scan);
+            pg_sys::UnregisterSnapshot(now);
+            pg_sys::table_close(rel, pg_sys::AccessShareLock as i32);
+            place
+        }
+    }
+}
+
+unsafe fn of_index(index: Oid, org: i16, id: i16) -> Option<KeyIndex> {
+    // SAFETY: as in `of`; an index has as many collations and families as key columns.
+    unsafe {
+        let rel = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        let facts = &*(*rel).rd_index;
+        // One that is checked late can have a key twice, and one that waits for old snapshots to go
+        // cannot show them everything.
+        let plain = (*(*rel).rd_rel).relam == pg_sys::BTREE_AM_OID
+            && facts.indisunique
+            && facts.indimmediate
+            && facts.indisvalid
+            && !facts.indcheckxmin
+            && facts.indnkeyatts == 2
+            && pg_sys::RelationGetIndexPredicate(rel).is_null();
+        let columns: Option<Vec<Column>> = (0..if plain { 2 } else { 0 })
+            .map(|i| {
+                let number = *facts.indkey.values.as_ptr().add(i);
+                let family = *(*rel).rd_opfamily.add(i);
+                let equal = equality(*(*rel).rd_opcintype.add(i))?;
+                let ours = number == org || number == id;
+                (ours && family.to_u32() < pg_sys::FirstNormalObjectId).then(|| Column {
+                    number,
+                    collation: *(*rel).rd_indcollation.add(i),
+                    equal,
+                })
+            })
+            .collect();
+        pg_sys::index_close(rel, pg_sys::AccessShareLock as i32);
+        match columns?[..] {
+            [a, b] if a.number != b.number => Some(KeyIndex { index, columns: [a, b] }),
+            _ => None,
+        }
+    }
+}
