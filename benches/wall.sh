@@ -91,9 +91,11 @@ SQL
     done
     sql -c 'ALTER ROLE bench_wall_app RESET crm_tree.guard' -c 'GRANT SELECT ON walled_row TO crm_tree_service' \
         -c "SELECT crm_tree.grant_service_door('bench_wall_app')"
-    for ((run = 1; run <= runs; run++)); do
-        sample door bare "$(call_us 'org_id, sum(id) FROM walled_row GROUP BY org_id' 10 "$PGUSER" 'SELECT 1')"
-        sample door door "$(call_us 'org_id, sum(id) FROM walled_row GROUP BY org_id' 10 bench_wall_app "SELECT crm_tree.open_service_door('benchmark')")"
+    for ((run = 1; run <= 3 * runs; run++)); do
+        for side in $([ $((run % 2)) = 0 ] && echo bare door || echo door bare); do
+            if [ "$side" = bare ]; then as=$PGUSER first='SELECT 1'; else as=bench_wall_app first="SELECT crm_tree.open_service_door('benchmark')"; fi
+            sample door "$side" "$(call_us 'org_id, sum(id) FROM walled_row GROUP BY org_id' 20 "$as" "$first")"
+        done
     done
     echo "aggregate over 100,000 rows of ten orgs, ms: bare $(median door bare 0 | awk '{ print $1 / 1000 }'), behind the service door $(median door door 0 | awk '{ print $1 / 1000 }')"
     echo "prepared point read, µs, guard off and enforcing: protected table $(median guard walled_off 3) and $(median guard walled_enforce 3), another $(median guard open_off 3) and $(median guard open_enforce 3)"

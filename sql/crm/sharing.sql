@@ -217,12 +217,16 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION @schema@._covering_accounts(uuid) IS 'An account and its ancestors, root first.';
 
--- An SQL function is planned once and for any argument. The right plan is the same for all of them,
--- and plpgsql would go on planning anew where the bridge has no statistics yet.
+-- Asked one by one: a function in SQL would be planned anew in each statement that asks. One plan is
+-- right for all arguments, and is taken without weighing it against planning for each of them.
 CREATE FUNCTION @schema@.check_access(user_id text, account_id uuid, level text DEFAULT 'read') RETURNS boolean
-    LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT EXISTS (
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN EXISTS (
         SELECT FROM @schema@.bridge_account_user_access b
          WHERE b.org_id = crm_tree.current_org() AND b.user_id = $1
            AND b.account_id = ANY ((SELECT coalesce(crm_tree.path_ids(
@@ -236,7 +240,8 @@ BEGIN ATOMIC
                                                  ELSE @schema@._levels_from($3) END)
            AND EXISTS (SELECT FROM @schema@.app_user u
                         WHERE u.org_id = crm_tree.current_org() AND u.user_id = $1 AND u.active));
-END;
+END
+$$;
 COMMENT ON FUNCTION @schema@.check_access(text, uuid, text) IS
 'May this user see the account at this level (read, edit, manage)? By a grant on the account or on one above it. False for an inactive user and for an account or user the bound org does not have.';
 
