@@ -25,7 +25,7 @@ CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     WITH family AS MATERIALIZED (SELECT * FROM crm_tree._wall_family()),
     -- What somebody took for an org column in a table of his says nothing of others' tables; a superuser's choice does.
-    org_names(name, owner) AS (
+    org_names(name, owner) AS MATERIALIZED (
         VALUES ('org_id'::name, NULL::oid), ('tenant_id', NULL), ('organization_id', NULL), ('organisation_id', NULL)
         -- A table of the orgs themselves is protected by its "id", which every table has.
         UNION SELECT f.org_column, CASE WHEN NOT o.rolsuper THEN o.oid END

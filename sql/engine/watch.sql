@@ -5,35 +5,43 @@ CREATE FUNCTION crm_tree._wall_of(relation oid) RETURNS name
     AS 'SELECT w.org_column FROM crm_tree.wall w WHERE w.relation = $1';
 COMMENT ON FUNCTION crm_tree._wall_of(oid) IS 'Private: the org column of a table that is registered itself; null of another. For everybody, as _walls().';
 
--- These two in plpgsql, which keeps its plans: planning costs ten times what the answer does, and they are asked at every DDL.
+-- These in plpgsql, which keeps its plans: planning costs ten times what the answer does, and they are asked at every DDL. With little
+-- memory: a recursive union makes its hash table for as many rows as are estimated, which is all that work_mem has room for.
 CREATE FUNCTION crm_tree._wall_family(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET work_mem = '1MB'
     -- By the indexes, step by step: a hash of pg_inherits is all of it, at every step.
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY
-    WITH RECURSIVE family(relation, root, org_column) AS (
-        SELECT w.relation, w.relation, w.org_column FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation WHERE relations IS NULL
-        UNION
-        SELECT i.inhrelid, f.root, f.org_column FROM family f JOIN pg_inherits i ON i.inhparent = f.relation),
-    -- Of a few relations: from them upwards.
-    up(relation, top) AS (
-        SELECT r, r FROM unnest(relations) AS r
-        UNION
-        SELECT u.relation, i.inhparent FROM up u JOIN pg_inherits i ON i.inhrelid = u.top)
-    -- A partition that was protected by itself too belongs to itself.
-    SELECT DISTINCT ON (relation) relation, root, org_column
-      FROM (SELECT * FROM family UNION ALL SELECT u.relation, u.top, w.org_column FROM up u CROSS JOIN LATERAL crm_tree._wall_of(u.top) AS w(org_column) WHERE w.org_column IS NOT NULL) AS found
-     ORDER BY relation, relation <> root;
+    -- In both, a partition that was protected by itself too belongs to itself.
+    IF relations IS NULL THEN
+        RETURN QUERY
+        WITH RECURSIVE family(relation, root, org_column) AS (
+            SELECT w.relation, w.relation, w.org_column FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation
+            UNION
+            SELECT i.inhrelid, f.root, f.org_column FROM family f JOIN pg_inherits i ON i.inhparent = f.relation)
+        SELECT DISTINCT ON (relation) relation, root, org_column FROM family ORDER BY relation, relation <> root;
+    ELSE
+        RETURN QUERY
+        WITH RECURSIVE up(relation, top) AS (
+            SELECT r, r FROM unnest(relations) AS r
+            UNION
+            SELECT u.relation, i.inhparent FROM up u JOIN pg_inherits i ON i.inhrelid = u.top)
+        SELECT DISTINCT ON (u.relation) u.relation, u.top, w.org_column
+          FROM up u CROSS JOIN LATERAL crm_tree._wall_of(u.top) AS w(org_column)
+         WHERE w.org_column IS NOT NULL
+         ORDER BY u.relation, u.relation <> u.top;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION crm_tree._wall_family(oid[]) IS 'Private: the protected tables with their partitions and children, or those of them that are named. For everybody, as the catalog is: protect() asks as its caller.';
 
 CREATE FUNCTION crm_tree._with_below(relations oid[]) RETURNS oid[]
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE down(oid) AS (SELECT unnest($1) UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
-    SELECT array_agg(oid) FROM down
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET work_mem = '1MB' AS $$
+BEGIN
+    RETURN (WITH RECURSIVE down(oid) AS (SELECT unnest($1) UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+            SELECT array_agg(oid) FROM down);
+END
 $$;
 COMMENT ON FUNCTION crm_tree._with_below(oid[]) IS 'Private: tables, and all their partitions and children.';
 REVOKE ALL ON FUNCTION crm_tree._with_below(oid[]) FROM PUBLIC;
