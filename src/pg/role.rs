@@ -39,6 +39,14 @@ pub fn has_privileges_of(member: Oid, role: Oid) -> bool {
     unsafe { pg_sys::has_privs_of_role(member, role) }
 }
 
+/// May the current user SELECT from the table?
+pub fn may_read(relation: Oid) -> bool {
+    // SAFETY: syscache lookups.
+    let answer =
+        unsafe { pg_sys::pg_class_aclcheck(relation, current(), pg_sys::ACL_SELECT as pg_sys::AclMode) };
+    answer == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// The role of this name.
 pub fn find(name: &str) -> Option<Oid> {
     let name = std::ffi::CString::new(name).ok()?;

@@ -1,6 +1,7 @@
 //! Finding what is wrong in a tree, and putting right what the links decide.
 
 use super::attach::{Tree, expected_triggers, in_partitions};
+use super::links::Links;
 use super::locks::{self, Work};
 use super::shape::OnDelete;
 use super::{deferred, history_table, maintain};
@@ -59,9 +60,16 @@ fn problems_sql(tree: &Tree, bound: bool) -> String {
     )
 }
 
-/// The tree's problems, and its history's where it keeps one. Of the org `$1`, or of all.
+/// The tree's problems, those of its second parents, and its history's where it keeps one. Of the org
+/// `$1`, or of all.
 fn all_problems_sql(tree: &Tree, bound: bool) -> String {
     let mut sql = problems_sql(tree, bound);
+    // Who may not read the links is told of the tree alone.
+    if let Some(links) = Links::of(tree.table.oid).filter(|links| role::may_read(links.links)) {
+        sql.push_str(" UNION ALL SELECT l.org, l.id, l.problem, l.detail FROM (");
+        sql.push_str(&links.sql().problems(bound));
+        sql.push_str(") l(org, id, problem, detail)");
+    }
     if let Some(history) = history_table::of(tree) {
         sql.push_str(" UNION ALL SELECT d.org, d.id, 'stale_history', d.detail FROM (");
         sql.push_str(&history.disagreements_sql(bound));
@@ -69,6 +77,8 @@ fn all_problems_sql(tree: &Tree, bound: bool) -> String {
     }
     sql
 }
+
+const OF_LINKS: &str = "second parents' ";
 
 /// A trigger is missing where it is not there or does not fire in an ordinary session. Partitions have
 /// row triggers of their own, and can have them disabled on their own.
@@ -84,15 +94,24 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
     let in_partitions: Vec<&str> = expected.iter().copied().filter(|name| in_partitions(name)).collect();
     let of_partitions = tree.table.descendants();
     let of_history = history.iter().map(|table| (table, vec![history_table::GUARD], "the history's "));
+    let links = Links::of(tree.table.oid);
+    let of_links: Vec<(Table, Vec<&str>)> = links
+        .iter()
+        .flat_map(Links::expected_triggers)
+        .map(|(relation, names)| (Table::get(relation), names))
+        .collect();
+    let of_links = of_links.iter().map(|(table, names)| (table, names.clone(), OF_LINKS));
     std::iter::once((&tree.table, expected, ""))
+        .chain(of_links)
         .chain(of_partitions.iter().map(|table| (table, in_partitions.clone(), "the partition's ")))
         .chain(of_history)
         .flat_map(|(table, names, whose)| {
             let there = firing_triggers(table);
             names.into_iter().filter(move |name| !there.iter().any(|t| t == name)).map(move |name| {
                 let of = if whose.is_empty() { String::new() } else { format!(" of {}", table.shown()) };
+                let again = if whose == OF_LINKS { "attach_links" } else { "attach_tree" };
                 let detail =
-                    format!("{whose}trigger \"{name}\"{of} is missing or disabled; run attach_tree() again");
+                    format!("{whose}trigger \"{name}\"{of} is missing or disabled; run {again}() again");
                 (None, None, "trigger_missing".to_owned(), detail)
             })
         })
@@ -200,7 +219,8 @@ fn repair_tree(
         if let Some(history) = history_table::of(&tree) {
             history.agree(org, None);
         }
-        if was_deferred && found.iter().all(|(kind, ..)| kind == "stale_history") {
+        let is_of_paths = |kind: &str| !["stale_history", "link_cycle", "ownership"].contains(&kind);
+        if was_deferred && !found.iter().any(|(kind, ..)| is_of_paths(kind)) {
             deferred::clear(&tree_org);
         }
     }

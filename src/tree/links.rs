@@ -224,6 +224,66 @@ impl LinkSql {
             )
         })
     }
+
+    /// What is wrong with the edges as they are stored: org, node, kind, what it is. Of the org `$1`, or of
+    /// all. A circle of tree edges alone is the tree's own matter.
+    pub fn problems(&self, bound: bool) -> String {
+        let only = |column: &str| {
+            if bound {
+                format!("{column} OPERATOR(pg_catalog.=) $1::{}", self.org_type)
+            } else {
+                "true".to_owned()
+            }
+        };
+        let turning = format!(
+            "WITH RECURSIVE up(org, start, at) AS (
+                 SELECT s.{org}, s.{child}, s.{parent} FROM {links} s WHERE {in_org}
+                 UNION
+                 SELECT up.org, up.start, e.id FROM up CROSS JOIN LATERAL (
+                     SELECT t.{tree_parent} FROM {tree} t WHERE t.{tree_org} = up.org AND t.{tree_id} = up.at AND t.{tree_parent} IS NOT NULL
+                     UNION ALL
+                     SELECT l.{parent} FROM {links} l WHERE l.{org} = up.org AND l.{child} = up.at) e(id)
+                  WHERE up.at <> up.start)
+             SELECT org::text, start::text, 'link_cycle', 'is its own ancestor through a second parent' FROM up WHERE at = start",
+            org = self.org,
+            child = self.child,
+            parent = self.parent,
+            links = self.links,
+            tree = self.tree,
+            tree_org = self.tree_org,
+            tree_id = self.tree_id,
+            tree_parent = self.tree_parent,
+            in_org = only(&format!("s.{}", self.org)),
+        );
+        let of_tree = self.tree_pct.as_ref().map(|pct| {
+            format!(
+                "SELECT t.{org}, t.{}, t.{pct}::numeric FROM {} t WHERE t.{} IS NOT NULL AND {}",
+                self.tree_id,
+                self.tree,
+                self.tree_parent,
+                only(&format!("t.{}", self.tree_org)),
+                org = self.tree_org,
+            )
+        });
+        let of_links = self.pct.as_ref().map(|pct| {
+            let in_org = only(&format!("l.{}", self.org));
+            format!(
+                "SELECT l.{}, l.{}, l.{pct}::numeric FROM {} l WHERE {in_org}",
+                self.org, self.child, self.links
+            )
+        });
+        let shares: Vec<String> = of_tree.into_iter().chain(of_links).collect();
+        let mut sql = format!("SELECT * FROM ({turning}) turning(org, id, problem, detail)");
+        if !shares.is_empty() {
+            sql.push_str(&format!(
+                " UNION ALL
+                 SELECT s.org::text, s.id::text, 'ownership', 'is owned beyond 100 percent, or below 0' FROM ({}) s(org, id, pct)
+                  GROUP BY s.org, s.id HAVING sum(s.pct) > 100 OR min(s.pct) < 0",
+                shares.join(" UNION ALL ")
+            ));
+        }
+        sql
+    }
 }
 
 const ON_LINKS: [&str; 4] = [
@@ -234,6 +294,15 @@ const ON_LINKS: [&str; 4] = [
 ];
 /// Behind `A_crm_tree_settle_…` by name: a cycle in the tree alone is refused there.
 const ON_TREE: [&str; 2] = ["crm_tree_lock_ownership", "B_crm_tree_links_update"];
+
+impl Links {
+    /// The triggers that both tables must have.
+    pub fn expected_triggers(&self) -> [(pg_sys::Oid, Vec<&'static str>); 2] {
+        let [lock_ownership, settle] = ON_TREE;
+        let on_tree = self.tree_pct.iter().map(|_| lock_ownership).chain([settle]).collect();
+        [(self.links, ON_LINKS.to_vec()), (self.tree, on_tree)]
+    }
+}
 
 #[pg_extern(sql = false)]
 fn attach_links(
@@ -399,48 +468,13 @@ fn add_keys(caller: pg_sys::Oid, links: &Table, tree: &Tree, org: &str, parent: 
 }
 
 /// Judges the links that are there already, by the set.
-fn refuse_existing(links: &Table, s: &LinkSql) {
-    let turning = format!(
-        "WITH RECURSIVE up(org, start, at) AS (
-             SELECT {org}, {child}, {parent} FROM {links}
-             UNION
-             SELECT up.org, up.start, e.id FROM up CROSS JOIN LATERAL (
-                 SELECT t.{tree_parent} FROM {tree} t WHERE t.{tree_org} = up.org AND t.{tree_id} = up.at AND t.{tree_parent} IS NOT NULL
-                 UNION ALL
-                 SELECT l.{parent} FROM {links} l WHERE l.{org} = up.org AND l.{child} = up.at) e(id)
-              WHERE up.at <> up.start)
-         SELECT 'is its own ancestor', org::text, start::text FROM up WHERE at = start LIMIT 1",
-        org = s.org,
-        child = s.child,
-        parent = s.parent,
-        links = s.links,
-        tree = s.tree,
-        tree_org = s.tree_org,
-        tree_id = s.tree_id,
-        tree_parent = s.tree_parent,
+fn refuse_existing(links: &Table, sql: &LinkSql) {
+    let sql = format!(
+        "SELECT p.detail, p.org, p.id FROM ({}) p(org, id, problem, detail) LIMIT 1",
+        sql.problems(false)
     );
-    let of_tree = s.tree_pct.as_ref().map(|pct| {
-        format!(
-            "SELECT t.{}, t.{}, t.{pct}::numeric FROM {} t WHERE t.{} IS NOT NULL",
-            s.tree_org, s.tree_id, s.tree, s.tree_parent
-        )
-    });
-    let of_links = s
-        .pct
-        .as_ref()
-        .map(|pct| format!("SELECT l.{}, l.{}, l.{pct}::numeric FROM {} l", s.org, s.child, s.links));
-    let shares: Vec<String> = of_tree.into_iter().chain(of_links).collect();
-    let overowned = (!shares.is_empty()).then(|| {
-        format!(
-            "SELECT 'is owned beyond 100 percent, or below 0', s.org::text, s.id::text FROM ({}) s(org, id, pct)
-              GROUP BY s.org, s.id HAVING sum(s.pct) > 100 OR min(s.pct) < 0 LIMIT 1",
-            shares.join(" UNION ALL ")
-        )
-    });
     let bad = role::past_row_security_of(links.owner, || {
-        [Some(turning), overowned].into_iter().flatten().find_map(|sql| {
-            rows(&sql, &[], |row| (catalog::text(row, 1), catalog::text(row, 2), catalog::text(row, 3))).pop()
-        })
+        rows(&sql, &[], |row| (catalog::text(row, 1), catalog::text(row, 2), catalog::text(row, 3))).pop()
     });
     if let Some((what, org, id)) = bad {
         Refusal::new(

@@ -154,6 +154,24 @@ END $$;
 RESET jit;
 SELECT * FROM crm_tree.check_tree('node');
 
+-- Written with the triggers off: found, written down by the repair, and left, since nothing says what is right.
+BEGIN;
+SET LOCAL session_replication_role = replica;
+DELETE FROM edge;
+UPDATE node SET parent = CASE id WHEN 2 THEN 1 WHEN 3 THEN 2 END WHERE id <= 4;
+INSERT INTO edge VALUES (1, 3, 1), (1, 4, 3);
+INSERT INTO stake VALUES (1, 1, 3, 150), (2, 1, 1, -3) ON CONFLICT DO NOTHING;
+SET LOCAL session_replication_role = origin;
+SELECT org, id, problem, detail FROM crm_tree.check_tree('node') WHERE problem = 'link_cycle' ORDER BY id::int;
+SELECT id, count(*) FROM crm_tree.check_tree('firm') WHERE problem = 'ownership' GROUP BY id ORDER BY id;
+SELECT cycles, orphans FROM crm_tree.repair_tree('node');
+SELECT kind, count, example FROM crm_tree.tree_event WHERE relation = 'node'::regclass AND kind = 'link_cycle';
+SELECT problem FROM crm_tree.check_tree('node') WHERE problem <> 'link_cycle';
+ALTER TABLE edge DISABLE TRIGGER "A_crm_tree_links_insert";
+DROP TRIGGER "B_crm_tree_links_update" ON node;
+SELECT detail FROM crm_tree.check_tree('node') WHERE problem = 'trigger_missing' ORDER BY 1;
+ROLLBACK;
+
 -- detached: only an edge's own table says what it may be; and with its tree
 SELECT crm_tree.detach_links('stake');
 INSERT INTO stake VALUES (1, 5, 1, 0);
