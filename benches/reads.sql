@@ -48,7 +48,8 @@ BEGIN
     CALL m.variant('point_custom_bare', false, 1234,
         format('SELECT name FROM crm.account WHERE org_id = %L AND account_id = root', bench.org(1)));
 
-    CALL m.variant('totals', true, 0, 'SELECT count(*), sum(total_usd) FROM crm.arr_rollup_tree(root)', 'auto');
+    CALL m.variant('totals', true, 0, 'SELECT count(*), sum(total_usd) FROM crm.arr_rollup_tree()', 'auto');
+    CALL m.variant('totals_below', true, 0, 'SELECT count(*), sum(total_usd) FROM crm.arr_rollup_tree(root)', 'auto');
     CALL m.variant('totals_cte_per_root', true, 0, '
         SELECT count(*), sum(s.total) FROM crm.account a CROSS JOIN LATERAL (
             WITH RECURSIVE t AS (
@@ -134,6 +135,6 @@ CALL m.measure('scan', 2, :runs, '{scan,scan_bare,scan_setting}');
 CALL m.measure('point', 5000, :runs, '{point,point_bare}');
 CALL m.measure('point_custom', 2000, :runs, '{point_custom,point_custom_bare}');
 \echo '    totals of every node'
-CALL m.measure('totals', 1, :few, '{totals,totals_unnest,totals_one_cte,totals_cte_per_root}');
+CALL m.measure('totals', 1, :few, '{totals,totals_below,totals_unnest,totals_one_cte,totals_cte_per_root}');
 \echo '    check_access'
 CALL m.measure('check_access', 10000, :few, '{check_access}');
