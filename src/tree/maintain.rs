@@ -244,6 +244,10 @@ fn with_place<'a>(shape: &Shape, row: Row<'a>, place: Option<&(String, i32)>) ->
 /// AFTER ROW: of an INSERT that left the path unset, of an UPDATE that changed the parent.
 pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::AfterRow, &[Event::Insert, Event::Update]);
+    // All but the first event of a statement, which may have millions.
+    if state(|s| s.pending.is_empty()) {
+        return Outcome::Done;
+    }
     let shape = Shape::of(call);
     let Some(key) = Key::of(&shape, &call.new_row()) else {
         return Outcome::Done;
