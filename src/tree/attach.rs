@@ -35,7 +35,6 @@ pub fn expected_triggers(on_delete: OnDelete, history: bool) -> Vec<&'static str
     TRIGGERS
         .into_iter()
         .filter(|name| match *name {
-            "crm_tree_lock_delete" => history || matches!(on_delete, OnDelete::Adopt | OnDelete::Rootify),
             "A_crm_tree_adopt" => on_delete == OnDelete::Adopt,
             _ => true,
         })

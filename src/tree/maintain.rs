@@ -10,7 +10,7 @@ use super::history::{self, Change};
 use super::locks::{self, Work};
 use super::moves::{self, Touched};
 use super::path;
-use super::shape::{OnDelete, Shape, Sql};
+use super::shape::{Shape, Sql};
 use super::{by_links, deferred, faults, judge};
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg, Seen};
@@ -40,11 +40,14 @@ struct Pending {
 #[derive(Default)]
 struct State {
     pending: HashMap<(Oid, String), Pending>,
-    /// Paths of parents looked up before. True while this transaction holds the org's lock and has
-    /// not moved anything itself.
+    /// Paths of parents looked up by this statement. True while this transaction holds the org's lock and
+    /// moves and deletes nothing itself.
     parents: HashMap<(Oid, String, String), (String, i32)>,
     /// Lookups in a row that found no parent: a load with children first, which looks up in vain.
     misses: u32,
+    /// Trees that this transaction has deleted from: a node inserted there may be one that was, with
+    /// rows below it that know its old place.
+    deleted: HashSet<Oid>,
     /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
     /// fires runs its statements deeper, and gets no exemption.
     rewriting: Option<(Oid, i32)>,
@@ -79,21 +82,22 @@ pub fn init() {
 pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::BeforeStatement, &[Event::Insert, Event::Update, Event::Delete]);
     let shape = Shape::of(call);
-    let work = match (call.event(), shape.on_delete) {
-        (Event::Insert, _) => Work::Place,
-        // Nothing is built on a leaf; but a delete that is written down needs its place in time.
-        (Event::Delete, OnDelete::Restrict | OnDelete::Cascade) if shape.history.is_none() => {
-            return Outcome::Done;
-        }
-        _ => Work::Move,
-    };
+    // A delete alone in the org: otherwise a node could go and come back elsewhere between an inserter's
+    // look at its path and the foreign key's at its row.
+    let work = if call.event() == Event::Insert { Work::Place } else { Work::Move };
     // Our own rewrite may go from org to org unbound: that of repair_tree().
     let is_own = state(|s| s.rewriting) == Some((shape.root, xact::trigger_depth()));
     if !is_own {
         shape.refuse_beyond_wall(None);
     }
     locks::take(shape.root, session::org().as_deref(), work);
-    state(|s| s.misses = 0);
+    state(|s| {
+        s.misses = 0;
+        s.parents.clear();
+        if call.event() == Event::Delete {
+            s.deleted.insert(shape.root);
+        }
+    });
     Outcome::Done
 }
 
@@ -105,11 +109,16 @@ pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
         refuse_bad_ownership(&shape, &call.new_row());
     }
     let row = match call.event() {
-        Event::Insert if state(|s| s.loading) == Some((shape.root, xact::trigger_depth())) => call.new_row(),
+        Event::Insert if has_its_path(&shape) => call.new_row(),
         Event::Insert => place_insert(&shape, call.new_row()),
         _ => place_update(&shape, call.old(), call.new_row()),
     };
     Outcome::Keep(row)
+}
+
+/// Is the row one of a load, which gave it its path?
+fn has_its_path(shape: &Shape) -> bool {
+    state(|s| s.loading == Some((shape.root, xact::trigger_depth())) && !s.deleted.contains(&shape.root))
 }
 
 struct Key {
@@ -138,8 +147,11 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
         state(|s| s.pending.entry(tree_org).or_default().inserted.push(key.id));
         return with_place(shape, row, None);
     }
-    // A row that changes its parent and its partition arrives as an insert; what is remembered of it
-    // is settled by the insert's event, which only a row without a path has.
+    if state(|s| s.deleted.contains(&shape.root)) {
+        expect_old_children(shape, &key);
+    }
+    // A row that changes its parent and its partition, or that was deleted before, arrives as an insert;
+    // what is remembered of it is settled by the insert's event, which only a row without a path has.
     let moved_here =
         state(|s| s.pending.get(&tree_org).is_some_and(|pending| pending.moved.contains_key(&key.id)));
     let place = if moved_here { None } else { place_below(shape, &key, &row) };
@@ -147,6 +159,21 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
         state(|s| s.pending.entry(tree_org).or_default().unset = true);
     }
     with_place(shape, row, place.as_ref())
+}
+
+/// Rows that stand below a node which was deleted and comes back are moved with it.
+fn expect_old_children(shape: &Shape, key: &Key) {
+    let rows = role::as_table_owner(shape.owner, || {
+        spi::run::<1>(&shape.sql().places_above_children(), vec![Arg::Text(&key.org), Arg::Text(&key.id)])
+    });
+    let old: Vec<String> = rows.into_iter().filter_map(|[place]| place).collect();
+    state(|s| {
+        s.parents.clear();
+        if !old.is_empty() {
+            let pending = s.pending.entry((shape.root, key.org.clone())).or_default();
+            pending.moved.entry(key.id.clone()).or_default().extend(old);
+        }
+    });
 }
 
 fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {

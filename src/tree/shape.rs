@@ -59,7 +59,6 @@ pub struct Shape {
     pub org_type: String,
     pub id_type: String,
     pub max_depth: i32,
-    pub on_delete: OnDelete,
     /// Does the registry have this tree, with these columns?
     registered: bool,
     /// Is the table behind the wall, by the org column of the tree?
@@ -189,7 +188,7 @@ impl Shape {
     fn read(relation: Oid, args: &[String]) -> Shape {
         let root = relation::partition_root(relation);
         let table = relation::facts(root);
-        let [org, id, parent, path, depth, max_depth, on_delete] = args else {
+        let [org, id, parent, path, depth, max_depth, _on_delete] = args else {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
                 format!("a tree trigger of {}.{} has {} arguments", table.schema, table.name, args.len()),
@@ -231,7 +230,6 @@ impl Shape {
             key_index: KeyIndex::of(relation, number(org), number(id)),
             columns,
             max_depth: max_depth.parse().unwrap_or(32),
-            on_delete: OnDelete::parse(on_delete).unwrap_or(OnDelete::Restrict),
             history: role::as_table_owner(table.owner, || super::history::table_of(root)),
             schema: table.schema,
             name: table.name,
@@ -313,6 +311,20 @@ impl Sql {
             path = self.path,
             depth = self.depth,
             table = self.table,
+            org = self.in_org("t"),
+            id = self.id,
+            id_type = self.id_type,
+        )
+    }
+
+    /// `$2` one id → the paths that those linked to it say it has.
+    pub fn places_above_children(&self) -> String {
+        format!(
+            "SELECT DISTINCT pg_catalog.left(t.{path}, pg_catalog.length(t.{path}) OPERATOR(pg_catalog.-) pg_catalog.length(t.{id}::pg_catalog.text) OPERATOR(pg_catalog.-) 1)
+               FROM {table} t WHERE {org} AND t.{parent} OPERATOR(pg_catalog.=) $2::{id_type} AND t.{path} IS NOT NULL",
+            path = self.path,
+            table = self.table,
+            parent = self.parent,
             org = self.in_org("t"),
             id = self.id,
             id_type = self.id_type,

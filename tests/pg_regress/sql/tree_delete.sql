@@ -80,6 +80,52 @@ MERGE INTO del.plain_adopt t USING (VALUES (2, NULL), (4, 3), (5, NULL)) v(id, u
  WHEN MATCHED AND v.up IS NULL THEN DELETE WHEN MATCHED THEN UPDATE SET up = v.up;
 SELECT id, up, materialized_path FROM del.plain_adopt WHERE org = 3 ORDER BY materialized_path;
 SELECT * FROM crm_tree.check_tree('del.plain_adopt');
+-- A node that is deleted and comes back elsewhere: what is below it, and what comes after it, follows.
+CREATE FUNCTION del.come_back(mode text, history boolean, how text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    DROP TABLE IF EXISTS del.back, del.back_history;
+    CREATE TABLE del.back (org int, id text, up text, PRIMARY KEY (org, id));
+    PERFORM crm_tree.attach_tree('del.back', 'id', 'up', 'org', on_delete => mode, history => history);
+    INSERT INTO del.back VALUES (1, 'P', NULL), (1, 'Q', NULL), (1, 'R', NULL);
+    CASE how
+        WHEN 'one by one' THEN
+            INSERT INTO del.back VALUES (1, 'c1', 'P');
+            DELETE FROM del.back WHERE id = 'c1';
+            DELETE FROM del.back WHERE id = 'P';
+            INSERT INTO del.back VALUES (1, 'P', 'Q');
+            INSERT INTO del.back VALUES (1, 'c2', 'P');
+        WHEN 'one statement' THEN
+            INSERT INTO del.back VALUES (1, 'c1', 'P'), (1, 'd1', 'c1');
+            WITH gone AS (DELETE FROM del.back WHERE id = 'P' RETURNING org, id)
+            INSERT INTO del.back
+            SELECT 1, 'c0', 'P' UNION ALL SELECT org, id, 'Q' FROM gone UNION ALL SELECT 1, 'c2', 'P' UNION ALL SELECT 1, 'Q2', 'c2';
+        WHEN 'by a trigger' THEN
+            CREATE OR REPLACE FUNCTION del.away() RETURNS trigger LANGUAGE plpgsql AS $t$
+            BEGIN
+                DELETE FROM del.back WHERE id = 'c1';
+                DELETE FROM del.back WHERE id = 'P';
+                INSERT INTO del.back VALUES (1, 'P', 'Q');
+                RETURN NEW;
+            END $t$;
+            CREATE TRIGGER away BEFORE INSERT ON del.back FOR EACH ROW WHEN (NEW.id = 'c2') EXECUTE FUNCTION del.away();
+            INSERT INTO del.back VALUES (1, 'c1', 'P');
+            INSERT INTO del.back VALUES (1, 'b', NULL), (1, 'c2', 'P'), (1, 'c3', 'P');
+    END CASE;
+    RETURN QUERY SELECT materialized_path FROM del.back WHERE id NOT IN ('Q', 'R') ORDER BY 1;
+    RETURN QUERY SELECT c.problem || ' ' || c.id FROM crm_tree.check_tree('del.back') c;
+    BEGIN
+        UPDATE del.back SET up = 'c2' WHERE id = 'Q';
+        RETURN NEXT 'a circle';
+    EXCEPTION WHEN check_violation THEN NULL;
+    END;
+END $$;
+SET client_min_messages = warning;
+SELECT how, mode, history, string_agg(x, ' ') AS paths
+  FROM unnest('{one by one,one statement,by a trigger}'::text[]) WITH ORDINALITY h(how, n)
+ CROSS JOIN unnest('{restrict,adopt,rootify,cascade}'::text[]) mode CROSS JOIN unnest('{f,t}'::boolean[]) history
+ CROSS JOIN LATERAL del.come_back(mode, history, how) x
+ WHERE how = 'one by one' OR mode = 'restrict'
+ GROUP BY how, n, mode, history ORDER BY n, mode, history;
 -- Deleting all.
 DELETE FROM del.plain_adopt; DELETE FROM del.by_id_rootify; DELETE FROM del.by_org_restrict; DELETE FROM del.by_id_cascade;
 SELECT (SELECT count(*) FROM del.plain_adopt) + (SELECT count(*) FROM del.by_id_rootify) + (SELECT count(*) FROM del.by_org_restrict) + (SELECT count(*) FROM del.by_id_cascade) AS left;
