@@ -323,6 +323,16 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
       LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')
      WHERE (i.indisunique OR i.indisexclusion) AND NOT w.attnum = ANY (i.indkey::int2[]) AND NOT c.relispartition
     UNION ALL
+    -- Of a table's columns pg_stats shows nothing to whom row security applies; it does not know of indexes.
+    SELECT 'expression_statistics', 'info', c.oid::regclass::text,
+           'ANALYZE keeps values of its expression, of every org, where the table''s owner and pg_read_all_data read them.',
+           string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0; ', c.oid::regclass, t.attnum), '' ORDER BY t.attnum)
+             || format('DELETE FROM pg_catalog.pg_statistic WHERE starelid = %s;', c.oid)
+      FROM walled w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid
+      JOIN pg_attribute t ON t.attrelid = c.oid AND i.indkey[t.attnum - 1] = 0
+     WHERE i.indexprs IS NOT NULL AND NOT c.relispartition AND coalesce(t.attstattarget, -1) <> 0
+     GROUP BY c.oid
+    UNION ALL
     SELECT DISTINCT 'sequence_readable', 'fix', s.oid::regclass::text,
            format('%s may read or set it, and so learn how much other orgs write.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END),
            format('REVOKE SELECT, UPDATE ON SEQUENCE %s FROM %s CASCADE;', s.oid::regclass, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
