@@ -2,6 +2,7 @@
 //! the statements built for it.
 
 use crate::error::Refusal;
+use crate::pg::settings;
 use pgrx::prelude::*;
 use pgrx::{datum::DatumWithOid, pg_sys::Oid};
 
@@ -23,6 +24,8 @@ pub struct Column {
     pub type_name: String,
     pub not_null: bool,
     pub deterministic: bool,
+    /// Computed from others, when the triggers before the row have run.
+    pub generated: bool,
 }
 
 /// `name` as an SQL identifier, always quoted.
@@ -101,21 +104,24 @@ impl Table {
     }
 
     pub fn column(&self, name: &str) -> Option<Column> {
-        rows(
+        let sql =
             "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull,
                     COALESCE((SELECT collisdeterministic FROM pg_catalog.pg_collation
-                               WHERE oid OPERATOR(pg_catalog.=) a.attcollation), true)
+                               WHERE oid OPERATOR(pg_catalog.=) a.attcollation), true),
+                    a.attgenerated OPERATOR(pg_catalog.<>) ''
                FROM pg_catalog.pg_attribute a
               WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name
-                AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
-            &[self.oid.into(), name.into()],
-            |row| Column {
+                AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped";
+        let flag = |row: &spi::SpiHeapTupleData, n: usize| row[n].value::<bool>().ok().flatten();
+        settings::quoting_what_must_be(|| {
+            rows(sql, &[self.oid.into(), name.into()], |row| Column {
                 name: text(row, 1),
                 type_name: text(row, 2),
-                not_null: row[3].value::<bool>().ok().flatten().unwrap_or(false),
-                deterministic: row[4].value::<bool>().ok().flatten().unwrap_or(true),
-            },
-        )
+                not_null: flag(row, 3).unwrap_or(false),
+                deterministic: flag(row, 4).unwrap_or(true),
+                generated: flag(row, 5).unwrap_or(false),
+            })
+        })
         .pop()
     }
 

@@ -124,7 +124,8 @@ pub fn is_foreign_keys() -> bool {
     // SAFETY: reads backend state and frames on the stack.
     unsafe {
         let top = pg_sys::error_context_stack;
-        if top.is_null() || !role::is_past_forced_row_security() {
+        // Foreign keys' queries are not parallel, and what a worker runs lacks what is remembered here.
+        if top.is_null() || !role::is_past_forced_row_security() || pg_sys::ParallelWorkerNumber >= 0 {
             return false;
         }
         let below = (*top).previous;
@@ -139,12 +140,18 @@ pub fn is_foreign_keys() -> bool {
     }
 }
 
-/// Remembers the statement that was let through, where that will matter.
+/// Remembers the statement that was let through, where that will matter: in our own work, in a foreign
+/// key's, and in what a trigger does inside either, which may have foreign keys of its own.
 pub fn remember() {
     // SAFETY: as above.
     unsafe {
         let top = pg_sys::error_context_stack;
-        if top.is_null() || (OWN.get().is_none() && !role::is_past_forced_row_security()) {
+        let inside = || {
+            OWN.get().is_some()
+                || role::is_past_forced_row_security()
+                || PASSED.with(|passed| !passed.borrow().is_empty())
+        };
+        if top.is_null() || !inside() {
             return;
         }
         let this = Passed { frame: top, callback: callback(top), arg: (*top).arg, depth: trigger_depth() };

@@ -4,7 +4,7 @@
 //! that validates a foreign key. Row security entered the statement when it was rewritten; what is
 //! asked here is whether it had to.
 
-use super::{frames, protected, role};
+use super::{cascade, frames, protected, role};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -19,6 +19,8 @@ pub enum Cause {
     Altered,
     /// The rows stand in a materialized view.
     Copied,
+    /// It is where a protected table keeps its long values.
+    Toast,
     /// Whoever the statement works as.
     Superuser(Oid),
     BypassesRls(Oid),
@@ -54,6 +56,7 @@ static mut NEXT_ACCESS: pg_sys::object_access_hook_type = None;
 pub fn init(rules: Rules) {
     protected::init();
     frames::init();
+    cascade::init();
     // SAFETY: the hooks have the signatures PostgreSQL expects and hand on to whoever was there.
     unsafe {
         RULES = Some(rules);
@@ -156,7 +159,9 @@ fn passes(relation: Oid, as_user: Oid, loud: bool) -> bool {
         return true;
     }
     let user = if as_user == Oid::INVALID { role::current() } else { as_user };
-    if loud && (protected::is_known_to_pass(relation, user) || frames::is_foreign_keys()) {
+    // What a foreign key's query names it names itself; a rule's action in it names a user.
+    let foreign_keys = || as_user == Oid::INVALID && frames::is_foreign_keys();
+    if loud && (protected::is_known_to_pass(relation, user) || foreign_keys()) {
         return true;
     }
     // SAFETY: guarded; what it raises is an ordinary PostgreSQL error here.
@@ -185,6 +190,7 @@ unsafe extern "C-unwind" fn judge(relation: Oid, user: Oid, loud: bool) -> bool 
         Standing::SwitchedOff => Cause::SwitchedOff,
         Standing::Altered => Cause::Altered,
         Standing::Copied => Cause::Copied,
+        Standing::Toast => Cause::Toast,
         Standing::Walled | Standing::Open => role_cause(user),
     };
     (rules.breach)(Breach { relation, cause });
@@ -224,7 +230,7 @@ unsafe extern "C-unwind" fn access(
 
 #[pg_guard]
 unsafe extern "C-unwind" fn judge_truncate(relation: Oid) {
-    if !matches!(protected::standing(relation), Standing::Open | Standing::Copied)
+    if !matches!(protected::standing(relation), Standing::Open | Standing::Copied | Standing::Toast)
         && let Some(rules) = rules()
     {
         (rules.breach)(Breach { relation, cause: Cause::Truncate });

@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod binding_functions;
 pub mod caller;
+mod cascade;
 pub mod cursor;
 pub mod door;
 pub mod entry;

@@ -59,7 +59,8 @@ impl KeyIndex {
             if alone {
                 let indexes = pg_sys::RelationGetIndexList(rel);
                 let count = if indexes.is_null() { 0 } else { (*indexes).length as usize };
-                found = (0..count).find_map(|i| of_index((*(*indexes).elements.add(i)).oid_value, org, id));
+                let index = |i| (*(*indexes).elements.add(i)).oid_value;
+                found = (0..count).find_map(|i| of_index(relation, index(i), org, id));
             }
             pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
             found
@@ -107,7 +108,7 @@ impl KeyIndex {
     }
 }
 
-unsafe fn of_index(index: Oid, org: i16, id: i16) -> Option<KeyIndex> {
+unsafe fn of_index(relation: Oid, index: Oid, org: i16, id: i16) -> Option<KeyIndex> {
     // SAFETY: as in `of`; an index has as many collations and families as key columns.
     unsafe {
         let rel = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
@@ -126,12 +127,12 @@ unsafe fn of_index(index: Oid, org: i16, id: i16) -> Option<KeyIndex> {
                 let number = *facts.indkey.values.as_ptr().add(i);
                 let family = *(*rel).rd_opfamily.add(i);
                 let equal = equality(*(*rel).rd_opcintype.add(i))?;
-                let ours = number == org || number == id;
-                (ours && family.to_u32() < pg_sys::FirstNormalObjectId).then(|| Column {
-                    number,
-                    collation: *(*rel).rd_indcollation.add(i),
-                    equal,
-                })
+                let collation = *(*rel).rd_indcollation.add(i);
+                // Equal by the index has to be equal by the column.
+                let ours = (number == org || number == id)
+                    && family.to_u32() < pg_sys::FirstNormalObjectId
+                    && collation == collation_of(relation, number);
+                ours.then_some(Column { number, collation, equal })
             })
             .collect();
         pg_sys::index_close(rel, pg_sys::AccessShareLock as i32);
@@ -140,4 +141,13 @@ unsafe fn of_index(index: Oid, org: i16, id: i16) -> Option<KeyIndex> {
             _ => None,
         }
     }
+}
+
+fn collation_of(relation: Oid, column: i16) -> Oid {
+    let (mut type_oid, mut modifier, mut collation) = (Oid::INVALID, 0, Oid::INVALID);
+    // SAFETY: a syscache lookup of a column that is there; writes the three.
+    unsafe {
+        pg_sys::get_atttypetypmodcoll(relation, column, &mut type_oid, &mut modifier, &mut collation);
+    }
+    collation
 }

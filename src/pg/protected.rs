@@ -20,6 +20,8 @@ pub enum Standing {
     Altered,
     /// A materialized view that holds rows of a protected table.
     Copied,
+    /// The TOAST table of a protected one: it has no row security.
+    Toast,
 }
 
 /// What is remembered of a relation.
@@ -41,8 +43,13 @@ pub fn init() {
     // SAFETY: the callbacks never unwind.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0));
-        // A role's attributes and memberships decide who is walled.
-        for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
+        // A role's attributes and memberships decide who is walled; the owner of the database is a
+        // member of pg_database_owner.
+        for cache in [
+            pg_sys::SysCacheIdentifier::AUTHOID,
+            pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM,
+            pg_sys::SysCacheIdentifier::DATABASEOID,
+        ] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_roles), pg_sys::Datum::from(0));
         }
     }
@@ -75,7 +82,7 @@ pub fn is_known_to_pass(relation: Oid, role: Oid) -> bool {
     known(relation).is_some_and(|known| match known.standing {
         Standing::Open => true,
         Standing::Walled => known.walled == role && !role::is_past_forced_row_security(),
-        Standing::SwitchedOff | Standing::Altered | Standing::Copied => false,
+        Standing::SwitchedOff | Standing::Altered | Standing::Copied | Standing::Toast => false,
     })
 }
 
@@ -124,6 +131,9 @@ fn read(relation: Oid) -> Standing {
         let standing = match kind {
             b'r' | b'p' => table(rel),
             b'm' if shows_protected(relation) => Standing::Copied,
+            b't' if relation::owners_of_toast(relation).into_iter().any(|of| org_column(of).is_some()) => {
+                Standing::Toast
+            }
             _ => Standing::Open,
         };
         pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);

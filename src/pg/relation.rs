@@ -1,5 +1,6 @@
 //! Relations as the trees and walls see them.
 
+use super::settings;
 use pgrx::pg_sys::Oid;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::Cell;
@@ -72,13 +73,15 @@ pub fn facts(relation: Oid) -> Facts {
     }
 }
 
-/// The type of a column as SQL writes it, qualified where it must be.
+/// The type of a column as SQL writes it, qualified where it must be, and quoted only there.
 pub fn column_type(relation: Oid, column: i16) -> String {
-    // SAFETY: catalog lookups; the name is a palloc'd C string.
-    unsafe {
-        let type_oid = pg_sys::get_atttype(relation, column);
-        CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)).to_string_lossy().into_owned()
-    }
+    settings::quoting_what_must_be(|| {
+        // SAFETY: catalog lookups; the name is a palloc'd C string.
+        unsafe {
+            let type_oid = pg_sys::get_atttype(relation, column);
+            CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)).to_string_lossy().into_owned()
+        }
+    })
 }
 
 /// The elements of a list of pointers.
@@ -93,6 +96,12 @@ pub(super) unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut 
 pub(super) fn parents(relation: Oid) -> Vec<Oid> {
     // pg_inherits by (inhrelid, inhseqno); column 2 is inhparent.
     linked(2611, 2680, &[(1, relation)], &[], 2)
+}
+
+/// The table, one at most, that a TOAST table belongs to.
+pub(super) fn owners_of_toast(toast: Oid) -> Vec<Oid> {
+    let relations = pg_sys::RelationRelationId;
+    linked(2608, 2673, &[(1, relations), (2, toast)], &[(4, relations)], 5)
 }
 
 /// The relations that a rewrite rule reads.

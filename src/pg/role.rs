@@ -28,6 +28,17 @@ pub fn is_past_forced_row_security() -> bool {
     unsafe { bare::InNoForceRLSOperation() }
 }
 
+/// Sets or takes away that exemption, and leaves the user and the rest of the security context alone.
+pub(super) fn set_past_forced_row_security(past: bool) {
+    let (mut user, mut context) = (Oid::INVALID, 0);
+    // SAFETY: reads two statics and sets them.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let bit = pg_sys::SECURITY_NOFORCE_RLS as i32;
+        pg_sys::SetUserIdAndSecContext(user, if past { context | bit } else { context & !bit });
+    }
+}
+
 pub fn is_superuser(role: Oid) -> bool {
     // SAFETY: a syscache lookup.
     unsafe { pg_sys::superuser_arg(role) }

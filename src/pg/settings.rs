@@ -35,21 +35,42 @@ pub fn with<R>(values: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
     work()
 }
 
-struct JitAgain(bool);
+/// A setting that is off while this lives, by the variable behind it: that is cheaper than the setting's
+/// own machinery where it is done for each row.
+struct Off {
+    variable: *mut bool,
+    before: bool,
+}
 
-impl Drop for JitAgain {
+impl Off {
+    /// # Safety
+    /// The variable is a setting's own, and 'static.
+    unsafe fn new(variable: *mut bool) -> Off {
+        // SAFETY: as said; one thread reads and writes it.
+        Off { variable, before: unsafe { variable.replace(false) } }
+    }
+}
+
+impl Drop for Off {
     fn drop(&mut self) {
-        // SAFETY: sets a static to a value read from it.
-        unsafe { pg_sys::jit_enabled = self.0 }
+        // SAFETY: as in `new`.
+        unsafe { *self.variable = self.before }
     }
 }
 
 /// Does work whose statements are not compiled when they are planned. Kept plans of small statements
 /// cost more to compile, anew each time, than to run; a recursive one is taken to be large, and so is
-/// what comes out of a check that finds nothing. Not by the setting's own machinery: this is done for each row.
+/// what comes out of a check that finds nothing.
 pub fn without_jit<R>(work: impl FnOnce() -> R) -> R {
-    // SAFETY: reads and sets a static of this process.
-    let _again =
-        unsafe { JitAgain(std::mem::replace(&mut *std::ptr::addr_of_mut!(pg_sys::jit_enabled), false)) };
+    // SAFETY: the variable of the setting `jit`.
+    let _off = unsafe { Off::new(&raw mut pg_sys::jit_enabled) };
+    work()
+}
+
+/// Does work in which names are quoted where they have to be and nowhere else: those of types are
+/// compared with what they are called.
+pub fn quoting_what_must_be<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: the variable of the setting `quote_all_identifiers`.
+    let _off = unsafe { Off::new(&raw mut pg_sys::quote_all_identifiers) };
     work()
 }

@@ -12,6 +12,8 @@ pub trait Amount: Copy {
     fn plus(self, other: Self) -> Self;
     /// The part of it that a share says.
     fn part(self, share: Self) -> Self;
+    /// Called on the way, so that long work can be stopped.
+    fn pause() {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +123,10 @@ pub fn roll_up<V: Amount>(
             let found = reach(
                 at,
                 |top| ends[*top],
-                |from, end| outgoing(links, *from, *end).iter().map(|l| l.child).collect(),
+                |from, end| {
+                    V::pause();
+                    outgoing(links, *from, *end).iter().map(|l| l.child).collect()
+                },
             );
             if !found.contains_key(&at) {
                 return Err(Circle); // The node lies below one that it reaches.

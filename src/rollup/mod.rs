@@ -47,6 +47,9 @@ impl Amount for Number<'_> {
     fn part(self, share: Self) -> Self {
         self.times(share).trimmed()
     }
+    fn pause() {
+        pgrx::check_for_interrupts!();
+    }
 }
 
 fn parse_mode(mode: &str) -> Mode {
@@ -187,6 +190,7 @@ fn read_by_path<'a>(
                 top_path.to_owned(),
                 |from| path::subtree_end(from).unwrap_or_default(),
                 |from, end| {
+                    pgrx::check_for_interrupts!();
                     let first = edges.partition_point(|e| e.0 < from.as_str());
                     let last = edges.partition_point(|e| e.0 < end.as_str());
                     edges[first..last.max(first)].iter().map(|e| e.1.to_owned()).collect()

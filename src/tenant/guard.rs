@@ -60,6 +60,10 @@ fn breach(breach: Breach) {
             "it is a materialized view of a protected table, and holds what its owner saw".to_owned(),
             "Read the tables, through a view WITH (security_invoker = true).".to_owned(),
         ),
+        Cause::Toast => (
+            "it keeps the long values of a protected table, and has no row security".to_owned(),
+            "Read the table that it belongs to.".to_owned(),
+        ),
         Cause::Superuser(user) => (format!("role \"{}\" is a superuser", named(user)), PAST.to_owned()),
         Cause::BypassesRls(user) => (format!("role \"{}\" has BYPASSRLS", named(user)), PAST.to_owned()),
         Cause::UnforcedOwner(user) => (

@@ -160,7 +160,8 @@ fn refuse_cycle(links: &Links, way: &[String]) -> ! {
 
 /// Refuses an edge that owns less than nothing of a node or more than all of it.
 pub fn expect_ownership(tree: Oid, id: &str, share: &str) {
-    if !share.parse::<f64>().is_ok_and(|share| (0.0..=100.0).contains(&share)) {
+    let is_share = |share: AnyNumeric| share >= AnyNumeric::from(0) && share <= AnyNumeric::from(100);
+    if !AnyNumeric::try_from(share).is_ok_and(is_share) {
         refuse_ownership(tree, id, share);
     }
 }

@@ -139,7 +139,7 @@ SET ROLE guard_owner;
 ALTER TABLE guard.step ADD FOREIGN KEY (org, task) REFERENCES guard.task ON DELETE CASCADE;
 
 -- Cascades go two deep; a trigger on the way may work on what it is given, and write what is not protected,
--- with foreign keys of its own; it may not look around.
+-- with foreign keys of its own; what it sees is the bound org.
 CREATE TABLE guard.gone (org int, account int, FOREIGN KEY (org, account) REFERENCES guard.account);
 CREATE FUNCTION guard.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

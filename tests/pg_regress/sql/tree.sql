@@ -174,6 +174,15 @@ INSERT INTO tree.k1 VALUES ('o', 'f', 'e') RETURNING materialized_path;
 ROLLBACK;
 INSERT INTO tree.k1 VALUES ('o', 'f', 'e') RETURNING materialized_path;
 
+-- Names that are all quoted say the same.
+SET quote_all_identifiers = on;
+CREATE TABLE tree.quoted (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.protect('tree.quoted');
+SELECT crm_tree.attach_tree('tree.quoted', 'id', 'parent');
+INSERT INTO tree.quoted VALUES ('o', 'a', NULL), ('o', 'b', 'a');
+RESET quote_all_identifiers;
+SELECT id, materialized_path FROM tree.quoted ORDER BY id;
+
 -- Not for others.
 SET SESSION AUTHORIZATION tree_app;
 SELECT crm_tree.repair_tree('tree.company');

@@ -172,6 +172,19 @@ DROP TRIGGER "B_crm_tree_links_update" ON node;
 SELECT detail FROM crm_tree.check_tree('node') WHERE problem = 'trigger_missing' ORDER BY 1;
 ROLLBACK;
 
+-- Exactly: what a double rounds away counts; and a column that is known too late is not taken.
+CREATE TABLE exact (org int, id int, parent int, pct numeric, twice numeric GENERATED ALWAYS AS (pct * 2) STORED, PRIMARY KEY (org, id));
+CREATE TABLE exact_stake (org int, up int, down int, pct numeric, PRIMARY KEY (org, up, down));
+SELECT crm_tree.attach_tree('exact', 'id', 'parent', 'org');
+SELECT crm_tree.attach_links('exact_stake', 'exact', 'up', 'down', 'org', 'pct', 'twice');
+SELECT crm_tree.attach_links('exact_stake', 'exact', 'up', 'down', 'org', 'pct', 'pct');
+INSERT INTO exact (org, id) VALUES (1, 1);
+INSERT INTO exact (org, id, parent, pct) VALUES (1, 2, 1, 100.00000000000000000001);
+INSERT INTO exact (org, id, parent, pct) VALUES (1, 2, 1, -1e-400);
+INSERT INTO exact (org, id, parent, pct) VALUES (1, 2, 1, 100.0000000000000), (1, 3, 1, 0), (1, 4, 1, NULL);
+UPDATE exact SET pct = 100.00000000000000000001 WHERE id = 2;
+DROP TABLE exact_stake, exact;
+
 -- detached: only an edge's own table says what it may be; and with its tree
 SELECT crm_tree.detach_links('stake');
 INSERT INTO stake VALUES (1, 5, 1, 0);
