@@ -13,6 +13,9 @@ use std::cell::RefCell;
 
 /// The same in every version.
 const LANGUAGE_C: u32 = 13;
+const LANGUAGE_SQL: u32 = 14;
+const PROCONFIG: i32 = pg_sys::Anum_pg_proc_proconfig as i32;
+const PROSQLBODY: i32 = pg_sys::Anum_pg_proc_prosqlbody as i32;
 
 static mut NEXT_NEEDS: pg_sys::needs_fmgr_hook_type = None;
 static mut NEXT_HOOK: pg_sys::fmgr_hook_type = None;
@@ -38,12 +41,15 @@ unsafe extern "C-unwind" fn needs(function: Oid) -> bool {
     // SAFETY: as PostgreSQL would call it; nothing of Rust's is alive.
     let next = unsafe { NEXT_NEEDS.is_some_and(|next| next(function)) };
     // SAFETY: guarded.
-    next || role::is_past_forced_row_security() && !unsafe { is_ours(function) }
+    next || role::is_past_forced_row_security() && !unsafe { is_exempt(function) }
 }
 
-/// C functions in our schema, which superusers alone can put there: they know what they do.
+/// C functions in our schema, which superusers alone can put there and which know what they do; and SQL
+/// functions that the planner may put in line: asked about, they would not be, in what the relation cache
+/// keeps of indexes neither. What they run is seen to where it is analysed (see `planned`);
+/// what was analysed when the function was made is not, so those are asked about.
 #[pg_guard]
-unsafe extern "C-unwind" fn is_ours(function: Oid) -> bool {
+unsafe extern "C-unwind" fn is_exempt(function: Oid) -> bool {
     // SAFETY: syscache lookups; the tuple is released.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
@@ -52,10 +58,16 @@ unsafe extern "C-unwind" fn is_ours(function: Oid) -> bool {
             return false;
         }
         let proc = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
-        let ours = proc.prolang == Oid::from(LANGUAGE_C)
-            && proc.pronamespace == pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), true);
+        let exempt = match proc.prolang.to_u32() {
+            LANGUAGE_C => proc.pronamespace == pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), true),
+            LANGUAGE_SQL => {
+                let is_null = |column| pg_sys::heap_attisnull(tuple, column, std::ptr::null_mut());
+                !proc.prosecdef && is_null(PROCONFIG) && is_null(PROSQLBODY)
+            }
+            _ => false,
+        };
         pg_sys::ReleaseSysCache(tuple);
-        ours
+        exempt
     }
 }
 
@@ -72,7 +84,7 @@ unsafe extern "C-unwind" fn call(
         }
         match event {
             FmgrHookEventType::FHET_START => {
-                let take = role::is_past_forced_row_security() && !is_ours((*function).fn_oid);
+                let take = role::is_past_forced_row_security() && !is_exempt((*function).fn_oid);
                 if take {
                     role::set_past_forced_row_security(false);
                 }

@@ -149,7 +149,7 @@ pub fn remember() {
         let inside = || {
             OWN.get().is_some()
                 || role::is_past_forced_row_security()
-                || PASSED.with(|passed| !passed.borrow().is_empty())
+                || PASSED.with(|passed| passed.borrow().iter().any(|p| is_below(top, p)))
         };
         if top.is_null() || !inside() {
             return;

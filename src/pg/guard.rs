@@ -4,7 +4,7 @@
 //! that validates a foreign key. Row security entered the statement when it was rewritten; what is
 //! asked here is whether it had to.
 
-use super::{cascade, frames, protected, role};
+use super::{cascade, frames, planned, protected, role};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -57,6 +57,7 @@ pub fn init(rules: Rules) {
     protected::init();
     frames::init();
     cascade::init();
+    planned::init();
     // SAFETY: the hooks have the signatures PostgreSQL expects and hand on to whoever was there.
     unsafe {
         RULES = Some(rules);

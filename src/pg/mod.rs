@@ -16,6 +16,7 @@ pub mod link_triggers;
 pub mod load;
 pub mod lock;
 pub mod node;
+mod planned;
 mod protected;
 pub mod relation;
 pub mod role;

@@ -92,7 +92,9 @@ pub fn standing(relation: Oid) -> Standing {
         || {
             let before = VERSION.get();
             let standing = read(relation);
-            if VERSION.get() == before {
+            // Nothing is said to a TOAST table of what becomes of its table's wall.
+            let kept = standing != Standing::Open || !is_toast(relation);
+            if kept && VERSION.get() == before {
                 let now = Known { standing, walled: Oid::INVALID };
                 KNOWN.with(|known| known.borrow_mut().insert(relation, now));
             }
@@ -117,6 +119,11 @@ pub fn is_before(relation: Oid, role: Oid) -> bool {
     walled
 }
 
+fn is_toast(relation: Oid) -> bool {
+    // SAFETY: a syscache lookup.
+    unsafe { pg_sys::get_rel_relkind(relation) as u8 == b't' }
+}
+
 fn read(relation: Oid) -> Standing {
     // SAFETY: catalog lookups; the relation is closed again, also by PostgreSQL after an error.
     unsafe {
@@ -131,7 +138,7 @@ fn read(relation: Oid) -> Standing {
         let standing = match kind {
             b'r' | b'p' => table(rel),
             b'm' if shows_protected(relation) => Standing::Copied,
-            b't' if relation::owners_of_toast(relation).into_iter().any(|of| org_column(of).is_some()) => {
+            b't' if relation::owners_of_toast(relation).into_iter().any(|of| read(of) != Standing::Open) => {
                 Standing::Toast
             }
             _ => Standing::Open,

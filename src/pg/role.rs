@@ -3,6 +3,7 @@
 use super::frames;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
+use std::cell::Cell;
 use std::ffi::CStr;
 
 /// Two functions that only read a static, without the guard that pgrx puts around each call: they are
@@ -86,17 +87,33 @@ pub fn name(role: Oid) -> Option<String> {
 struct Restore {
     user: Oid,
     context: i32,
+    exempted: bool,
+}
+
+thread_local! {
+    /// Work of ours under way that was given the exemption from forced row security.
+    static EXEMPTED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Was the exemption from forced row security given by us, and not by a foreign key?
+pub(super) fn is_own_exemption() -> bool {
+    EXEMPTED.get() > 0
 }
 
 impl Drop for Restore {
     fn drop(&mut self) {
+        if self.exempted {
+            EXEMPTED.set(EXEMPTED.get() - 1);
+        }
         // SAFETY: sets two statics to values read from them.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
     }
 }
 
 fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
-    let mut restore = Restore { user: Oid::INVALID, context: 0 };
+    let exempted = extra & pg_sys::SECURITY_NOFORCE_RLS != 0;
+    EXEMPTED.set(EXEMPTED.get() + u32::from(exempted));
+    let mut restore = Restore { user: Oid::INVALID, context: 0, exempted };
     // SAFETY: reads, then sets the two statics; `restore` undoes it.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut restore.user, &mut restore.context);

@@ -7,10 +7,12 @@ use std::ffi::{c_char, c_void};
 
 type Listener = fn();
 type SubListener = fn(End, i32);
+type SubStartListener = fn(i32);
 
 thread_local! {
     static AT_TOP_END: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
     static AT_SUB_ABORT: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
+    static AT_SUB_START: RefCell<Vec<SubStartListener>> = const { RefCell::new(Vec::new()) };
     static AT_SUB_END: RefCell<Vec<SubListener>> = const { RefCell::new(Vec::new()) };
     static BEFORE_PREPARE: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
 }
@@ -24,6 +26,12 @@ pub fn at_top_end(listener: Listener) {
 /// Calls `listener` whenever a savepoint or an exception block rolls back. It must not raise.
 pub fn at_sub_abort(listener: Listener) {
     AT_SUB_ABORT.with(|l| l.borrow_mut().push(listener));
+}
+
+/// Calls `listener` whenever a savepoint is set or an exception block begins, with its level. It must
+/// not raise.
+pub fn at_sub_start(listener: SubStartListener) {
+    AT_SUB_START.with(|l| l.borrow_mut().push(listener));
 }
 
 /// Calls `listener` whenever a savepoint or an exception block ends, with how and at which level. It
@@ -73,6 +81,11 @@ unsafe extern "C-unwind" fn sub_callback(
     _parent: pg_sys::SubTransactionId,
     _arg: *mut c_void,
 ) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_START_SUB {
+        for listener in AT_SUB_START.with(|l| l.borrow().clone()) {
+            listener(subxact::level());
+        }
+    }
     let end = match event {
         pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => End::Released,
         pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => End::RolledBack,

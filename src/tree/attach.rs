@@ -19,12 +19,13 @@ pub struct Tree {
 /// The triggers, and the statement that makes each. Names say when they fire among others of their
 /// kind: `zz_` last of the BEFORE ROW, to see the row as it will be stored; `A_` before `RI_…`, so
 /// that adoption and our own refusals come before the foreign key's.
-const TRIGGERS: [&str; 8] = [
+const TRIGGERS: [&str; 9] = [
     "crm_tree_lock_insert",
     "crm_tree_lock_update",
     "crm_tree_lock_delete",
     "zz_crm_tree_place_insert",
     "zz_crm_tree_place_update",
+    "zz_crm_tree_place_delete",
     "A_crm_tree_settle_insert",
     "A_crm_tree_settle_update",
     "A_crm_tree_adopt",
@@ -400,10 +401,11 @@ fn create_triggers(
             "crm_tree_lock_delete" => ("BEFORE DELETE".to_owned(), "_tree_lock"),
             "zz_crm_tree_place_insert" => ("BEFORE INSERT".to_owned(), "_tree_place"),
             "zz_crm_tree_place_update" => ("BEFORE UPDATE".to_owned(), "_tree_place"),
+            "zz_crm_tree_place_delete" => ("BEFORE DELETE".to_owned(), "_tree_place"),
             "A_crm_tree_settle_insert" => ("AFTER INSERT".to_owned(), "_tree_settle"),
             "A_crm_tree_settle_update" => ("AFTER UPDATE".to_owned(), "_tree_settle"),
             "crm_tree_history_truncate" => ("BEFORE TRUNCATE".to_owned(), "_tree_history_guard"),
-            "crm_tree_note_delete" => ("BEFORE DELETE".to_owned(), "_tree_note"),
+            "zz_crm_tree_note_delete" => ("BEFORE DELETE".to_owned(), "_tree_note"),
             "A_crm_tree_record_insert" => ("AFTER INSERT".to_owned(), "_tree_record"),
             "A_crm_tree_record_update" => ("AFTER UPDATE".to_owned(), "_tree_record"),
             "A_crm_tree_record_delete" => ("AFTER DELETE".to_owned(), "_tree_record"),

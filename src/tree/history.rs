@@ -15,7 +15,7 @@ use super::shape::{Shape, Sql};
 use crate::catalog::ident;
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg};
-use crate::pg::subxact::{self, End};
+use crate::pg::subxact::{self, End, Restored};
 use crate::pg::trigger::{Call, Event, Outcome, When};
 use crate::pg::{relation, role, session, settings, xact};
 use pgrx::pg_sys::Oid;
@@ -34,7 +34,7 @@ pub enum Change {
 }
 
 /// The nodes of an org that a statement has touched.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Noted {
     ids: Vec<String>,
     too_many: bool,
@@ -53,7 +53,9 @@ struct Instant {
 type TreeOrg = (Oid, String);
 
 thread_local! {
-    static NOTED: RefCell<HashMap<TreeOrg, Noted>> = RefCell::new(HashMap::new());
+    /// What was written down inside a savepoint that rolls back is to be written again: an outer
+    /// statement's may be among it.
+    static NOTED: RefCell<Restored<HashMap<TreeOrg, Noted>>> = RefCell::new(Restored::default());
     /// A savepoint that needs a later instant puts its own on top, and takes it off when it rolls back.
     static INSTANTS: RefCell<HashMap<TreeOrg, Vec<Instant>>> = RefCell::new(HashMap::new());
     /// The trigger depth at which our own writes meet the guard of the history table.
@@ -62,10 +64,11 @@ thread_local! {
 
 pub fn init() {
     xact::at_top_end(|| {
-        NOTED.with(|n| n.borrow_mut().clear());
+        NOTED.with(|n| *n.borrow_mut() = Restored::default());
         INSTANTS.with(|i| i.borrow_mut().clear());
         WRITING.with(|w| w.set(None));
     });
+    xact::at_sub_start(|level| NOTED.with(|n| n.borrow_mut().started(level)));
     xact::at_sub_end(|end, level| {
         INSTANTS.with(|all| {
             for stack in all.borrow_mut().values_mut() {
@@ -73,8 +76,12 @@ pub fn init() {
             }
         });
         NOTED.with(|all| {
-            for noted in all.borrow_mut().values_mut().filter(|noted| noted.edges == Some(level)) {
-                noted.edges = (end == End::Released).then_some(level - 1);
+            let mut all = all.borrow_mut();
+            all.ended(end, level);
+            if end == End::Released && !all.get().is_empty() {
+                for noted in all.get_mut().values_mut().filter(|noted| noted.edges == Some(level)) {
+                    noted.edges = Some(level - 1);
+                }
             }
         });
     });
@@ -102,7 +109,7 @@ pub fn note(shape: &Shape, org: &str, id: &str, change: Change) {
     }
     NOTED.with(|all| {
         let mut all = all.borrow_mut();
-        let noted = all.entry((shape.root, org.to_owned())).or_default();
+        let noted = all.get_mut().entry((shape.root, org.to_owned())).or_default();
         if change == Change::Other {
             noted.edges.get_or_insert_with(subxact::level);
         }
@@ -130,7 +137,7 @@ pub fn note_delete<'a>(call: &Call<'a>) -> Outcome<'a> {
 pub fn record<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::AfterRow, &[Event::Insert, Event::Update, Event::Delete]);
     // For each further row of the statement: quick.
-    if NOTED.with(|n| n.borrow().is_empty()) {
+    if NOTED.with(|n| n.borrow().get().is_empty()) {
         return Outcome::Done;
     }
     let shape = Shape::of(call);
@@ -139,9 +146,8 @@ pub fn record<'a>(call: &Call<'a>) -> Outcome<'a> {
         return Outcome::Done;
     };
     let tree_org = (shape.root, org);
-    if let (Some(noted), Some(history)) =
-        (NOTED.with(|n| n.borrow_mut().remove(&tree_org)), shape.history.clone())
-    {
+    let noted = NOTED.with(|n| n.borrow_mut().get_mut().remove(&tree_org));
+    if let (Some(noted), Some(history)) = (noted, shape.history.clone()) {
         let history = History { table: history, tree: shape.sql(), root: shape.root, owner: shape.owner };
         let mut ids = noted.ids;
         ids.sort_unstable();

@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 /// trigger then skips is noted in vain.
 pub const ON_TREE: [&str; 5] = [
     "crm_tree_history_truncate",
-    "crm_tree_note_delete",
+    "zz_crm_tree_note_delete",
     "A_crm_tree_record_insert",
     "A_crm_tree_record_update",
     "A_crm_tree_record_delete",

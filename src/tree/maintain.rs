@@ -14,8 +14,9 @@ use super::shape::{Shape, Sql};
 use super::{by_links, deferred, faults, judge};
 use crate::error::Refusal;
 use crate::pg::spi::{self, Arg, Seen};
+use crate::pg::subxact::{End, Restored};
 use crate::pg::trigger::{Call, Event, Outcome, Row, Value, When};
-use crate::pg::{role, session, settings, xact};
+use crate::pg::{relation, role, session, settings, xact};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -25,8 +26,7 @@ use std::collections::{HashMap, HashSet};
 ///
 /// An entry may outlive the row it is about (another trigger skipped the row, a savepoint rolled
 /// back): it is checked against the row before it is used, so too many entries cost time only.
-/// That is also why a rolled back savepoint does not clear them: an outer statement's are among them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Pending {
     moved: HashMap<String, Vec<String>>,
     /// Rows inserted into an org whose paths are left as they are.
@@ -37,9 +37,26 @@ struct Pending {
     stuck: bool,
 }
 
+impl Pending {
+    fn merge(&mut self, other: Pending) {
+        for (id, carried) in other.moved {
+            self.moved.entry(id).or_default().extend(carried);
+        }
+        self.inserted.extend(other.inserted);
+        self.unset |= other.unset;
+        self.stuck |= other.stuck;
+    }
+}
+
 #[derive(Default)]
 struct State {
-    pending: HashMap<(Oid, String), Pending>,
+    /// What was settled inside a savepoint that rolls back is pending again: an outer statement's may
+    /// be among it.
+    pending: Restored<HashMap<(Oid, String), Pending>>,
+    /// Rewrites begun. A user's trigger that one fires may move nodes too.
+    rewrites: u64,
+    /// What the version of relations was when `parents` began: TRUNCATE makes another.
+    parents_version: u64,
     /// Paths of parents looked up by this statement. True while this transaction holds the org's lock and
     /// moves and deletes nothing itself.
     parents: HashMap<(Oid, String, String), (String, i32)>,
@@ -61,6 +78,8 @@ const MAX_PARENTS: usize = 8192;
 const MAX_MISSES: u32 = 64;
 /// Rows without a path that are placed from memory; more are placed by the set.
 const FEW: i32 = 1000;
+/// Times that paths are computed again because triggers moved nodes meanwhile.
+const MAX_ROUNDS: usize = 10;
 /// Links walked at most to say why a row cannot be placed.
 const MAX_WALK: usize = 100_000;
 
@@ -74,8 +93,16 @@ fn state<R>(work: impl FnOnce(&mut State) -> R) -> R {
 
 pub fn init() {
     xact::at_top_end(|| state(|s| *s = State::default()));
-    // A parent inserted in the savepoint is gone.
-    xact::at_sub_abort(|| state(|s| s.parents.clear()));
+    xact::at_sub_start(|level| state(|s| s.pending.started(level)));
+    xact::at_sub_end(|end, level| {
+        state(|s| {
+            s.pending.ended(end, level);
+            if end == End::RolledBack {
+                // A parent inserted in the savepoint is gone.
+                s.parents.clear();
+            }
+        });
+    });
 }
 
 /// BEFORE STATEMENT.
@@ -101,10 +128,14 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
     Outcome::Done
 }
 
-/// BEFORE ROW of INSERT and UPDATE.
+/// BEFORE ROW of INSERT, UPDATE and DELETE.
 pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
-    call.expect(When::BeforeRow, &[Event::Insert, Event::Update]);
+    call.expect(When::BeforeRow, &[Event::Insert, Event::Update, Event::Delete]);
     let shape = Shape::of(call);
+    if call.event() == Event::Delete {
+        leave(&shape, &call.old());
+        return Outcome::Keep(call.old());
+    }
     if call.event() == Event::Insert {
         refuse_bad_ownership(&shape, &call.new_row());
     }
@@ -114,6 +145,18 @@ pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
         _ => place_update(&shape, call.old(), call.new_row()),
     };
     Outcome::Keep(row)
+}
+
+/// A statement that names a partition has no trigger of its own on the tree, and one may delete rows of
+/// an org that is not the bound one.
+fn leave(shape: &Shape, row: &Row<'_>) {
+    if let Some(org) = row.text(shape.org) {
+        locks::take(shape.root, Some(&org), Work::Move);
+    }
+    state(|s| {
+        s.deleted.insert(shape.root);
+        s.parents.clear();
+    });
 }
 
 /// Is the row one of a load, which gave it its path?
@@ -144,7 +187,7 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     history::note(shape, &key.org, &key.id, Change::Inserted);
     let tree_org = (shape.root, key.org.clone());
     if deferred::is_flagged(&tree_org) {
-        state(|s| s.pending.entry(tree_org).or_default().inserted.push(key.id));
+        state(|s| s.pending.get_mut().entry(tree_org).or_default().inserted.push(key.id));
         return with_place(shape, row, None);
     }
     if state(|s| s.deleted.contains(&shape.root)) {
@@ -153,10 +196,10 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     // A row that changes its parent and its partition, or that was deleted before, arrives as an insert;
     // what is remembered of it is settled by the insert's event, which only a row without a path has.
     let moved_here =
-        state(|s| s.pending.get(&tree_org).is_some_and(|pending| pending.moved.contains_key(&key.id)));
+        state(|s| s.pending.get().get(&tree_org).is_some_and(|pending| pending.moved.contains_key(&key.id)));
     let place = if moved_here { None } else { place_below(shape, &key, &row) };
     if place.is_none() {
-        state(|s| s.pending.entry(tree_org).or_default().unset = true);
+        state(|s| s.pending.get_mut().entry(tree_org).or_default().unset = true);
     }
     with_place(shape, row, place.as_ref())
 }
@@ -170,7 +213,7 @@ fn expect_old_children(shape: &Shape, key: &Key) {
     state(|s| {
         s.parents.clear();
         if !old.is_empty() {
-            let pending = s.pending.entry((shape.root, key.org.clone())).or_default();
+            let pending = s.pending.get_mut().entry((shape.root, key.org.clone())).or_default();
             pending.moved.entry(key.id.clone()).or_default().extend(old);
         }
     });
@@ -207,7 +250,7 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     let carried = old.text(shape.path).into_iter().chain(place.as_ref().map(|p| p.0.clone()));
     state(|s| {
         s.parents.clear();
-        let pending = s.pending.entry((shape.root, key.org.clone())).or_default();
+        let pending = s.pending.get_mut().entry((shape.root, key.org.clone())).or_default();
         pending.moved.entry(key.id.clone()).or_default().extend(carried);
     });
     with_place(shape, new, place.as_ref())
@@ -237,7 +280,13 @@ fn place_below(shape: &Shape, key: &Key, row: &Row<'_>) -> Option<(String, i32)>
 
 fn place_of_parent(shape: &Shape, org: &str, id: &str, row: &Row<'_>) -> Option<(String, i32)> {
     let key = (shape.root, org.to_owned(), id.to_owned());
-    let (known, misses) = state(|s| (s.parents.get(&key).cloned(), s.misses));
+    let (known, misses) = state(|s| {
+        if s.parents_version != relation::version() {
+            s.parents_version = relation::version();
+            s.parents.clear();
+        }
+        (s.parents.get(&key).cloned(), s.misses)
+    });
     if known.is_some() || misses >= MAX_MISSES {
         return known;
     }
@@ -272,7 +321,7 @@ fn with_place<'a>(shape: &Shape, row: Row<'a>, place: Option<&(String, i32)>) ->
 pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::AfterRow, &[Event::Insert, Event::Update]);
     // All but the first event of a statement, which may have millions.
-    if state(|s| s.pending.is_empty()) {
+    if state(|s| s.pending.get().is_empty()) {
         return Outcome::Done;
     }
     let shape = Shape::of(call);
@@ -281,9 +330,8 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     };
     let tree_org = (shape.root, key.org.clone());
     let pending = state(|s| {
-        let pending = s.pending.remove(&tree_org);
         s.parents.clear();
-        pending
+        s.pending.get_mut().remove(&tree_org)
     });
     let Some(mut pending) = pending else {
         return Outcome::Done;
@@ -291,7 +339,7 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     if deferred::is_flagged(&tree_org) {
         settle_by_links(&shape, &key, &mut pending);
         if pending.stuck {
-            state(|s| s.pending.insert(tree_org, pending));
+            state(|s| s.pending.get_mut().entry(tree_org).or_default().merge(pending));
         }
         return Outcome::Done;
     }
@@ -307,7 +355,7 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     }
     if pending.stuck {
         role::as_table_owner(shape.owner, || refuse_unplaced(&shape, &key));
-        state(|s| s.pending.insert(tree_org, pending));
+        state(|s| s.pending.get_mut().entry(tree_org).or_default().merge(pending));
     }
     Outcome::Done
 }
@@ -329,15 +377,32 @@ fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
     if moved.is_empty() {
         return;
     }
-    let (touched, others) = load(&shape.sql(), org, moved.keys().cloned().collect(), &moved);
-    let finals = moves::final_paths(&touched, &others)
-        .unwrap_or_else(|trouble| refuse(shape, faults::of_trouble(&trouble)));
-    rewrite(shape.root, || {
-        for batch in moves::rewrites(&touched, &finals) {
-            run_batch(shape, org, &batch);
+    for _ in 0..MAX_ROUNDS {
+        let (touched, others) = load(&shape.sql(), org, moved.keys().cloned().collect(), &moved);
+        let finals = moves::final_paths(&touched, &others)
+            .unwrap_or_else(|trouble| refuse(shape, faults::of_trouble(&trouble)));
+        let round = state(|s| {
+            s.rewrites += 1;
+            s.rewrites
+        });
+        rewrite(shape.root, || {
+            for batch in moves::rewrites(&touched, &finals) {
+                run_batch(shape, org, &batch);
+            }
+            set_own_rows(shape, org, moves::own_rows(&touched, &finals));
+        });
+        // Triggers of the user's own that fired may have moved what was placed here.
+        if state(|s| s.rewrites) == round {
+            return;
         }
-        set_own_rows(shape, org, moves::own_rows(&touched, &finals));
-    });
+    }
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+        format!("triggers of tree {}.{} move nodes whenever its paths are written", shape.schema, shape.name),
+    )
+    .hint("Let triggers that move nodes look at the parent: it does not change where a path is rewritten.")
+    .table(&shape.schema, &shape.name)
+    .raise()
 }
 
 /// The nodes asked for as touched, with whatever unplaced node is above them, and the stored paths

@@ -46,6 +46,20 @@ SELECT beside.look(:'toast');
 \set VERBOSITY terse
 SET crm_tree.guard = enforce;
 SELECT beside.look(:'toast');
+-- ... where it was open when the session looked first, and a materialized view's
+BEGIN;
+CREATE TABLE beside.parts (org_id text NOT NULL, id int, body text) PARTITION BY LIST (org_id);
+CREATE TABLE beside.part (org_id text NOT NULL, id int, body text);
+SELECT crm_tree.protect('beside.parts');
+SELECT 'pg_toast.' || quote_ident('pg_toast_' || 'beside.part'::regclass::oid) AS part \gset
+SELECT beside.look(:'part');
+ALTER TABLE beside.parts ATTACH PARTITION beside.part FOR VALUES IN ('globex');
+SELECT beside.look(:'part');
+SET LOCAL client_min_messages = error;
+CREATE MATERIALIZED VIEW beside.copied AS SELECT 1 AS id, body FROM beside.part WITH NO DATA;
+SELECT 'pg_toast.' || quote_ident('pg_toast_' || 'beside.copied'::regclass::oid) AS copied \gset
+SELECT beside.look(:'copied');
+ROLLBACK;
 -- ... while the table's own reads of them, and the server's work on them, go on
 VACUUM beside.note;
 REINDEX TABLE :toast;

@@ -126,6 +126,57 @@ SELECT how, mode, history, string_agg(x, ' ') AS paths
  CROSS JOIN LATERAL del.come_back(mode, history, how) x
  WHERE how = 'one by one' OR mode = 'restrict'
  GROUP BY how, n, mode, history ORDER BY n, mode, history;
+-- By the name of a partition, and in an org that is not the bound one.
+CREATE TABLE del.pt (org_id int, id text, parent text, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
+CREATE TABLE del.pt1 PARTITION OF del.pt FOR VALUES IN (1);
+SELECT crm_tree.attach_tree('del.pt', 'id', 'parent');
+INSERT INTO del.pt VALUES (1, 'a', NULL), (1, 'b', NULL), (1, 'p', 'a'), (1, 'c', 'p'), (1, 'd', 'c');
+WITH d AS (DELETE FROM del.pt1 WHERE id = 'p' RETURNING *) INSERT INTO del.pt1 SELECT org_id, id, 'd' FROM d;
+WITH d AS (DELETE FROM del.pt1 WHERE id = 'p' RETURNING *) INSERT INTO del.pt1 SELECT org_id, id, 'b' FROM d;
+BEGIN;
+INSERT INTO del.pt1 VALUES (1, 'x', 'd');
+DELETE FROM del.pt1 WHERE id = 'x';
+DELETE FROM del.pt1 WHERE id = 'd';
+INSERT INTO del.pt1 VALUES (1, 'd', 'b');
+INSERT INTO del.pt1 VALUES (1, 'y', 'd');
+COMMIT;
+SELECT id, materialized_path FROM del.pt ORDER BY 2;
+SELECT * FROM crm_tree.check_tree('del.pt');
+BEGIN;
+SELECT crm_tree.bind_org(9);
+DELETE FROM del.pt WHERE id = 'y';
+SELECT count(*) AS locks_of_orgs FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 17237 AND pid = pg_backend_pid();
+ROLLBACK;
+
+-- An error that is caught inside of a statement takes back what it settled, and not what the statement has still to settle.
+CREATE TABLE del.sw (org_id int, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('del.sw', 'id', 'parent', history => true);
+INSERT INTO del.sw VALUES (1, 'a', NULL), (1, 'b', 'a'), (1, 'y', NULL), (1, 'z', 'y');
+CREATE FUNCTION del.caught(fail boolean) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE del.sw SET parent = NULL WHERE id = 'z';
+    IF fail THEN RAISE EXCEPTION 'x'; END IF;
+    RETURN NULL;
+EXCEPTION WHEN others THEN RETURN NULL;
+END $$;
+UPDATE del.sw SET parent = CASE id WHEN 'a' THEN 'b' ELSE del.caught(false) END WHERE id IN ('a', 'y');
+UPDATE del.sw SET parent = CASE id WHEN 'a' THEN 'y' ELSE del.caught(true) END WHERE id IN ('a', 'y');
+SELECT id, materialized_path FROM del.sw ORDER BY 2;
+SELECT * FROM crm_tree.check_tree('del.sw');
+
+-- Triggers that move nodes while paths are written.
+CREATE TABLE del.rw (org_id int, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('del.rw', 'id', 'parent');
+INSERT INTO del.rw VALUES (1, 'b', NULL), (1, 'f', 'b'), (1, 'g', NULL);
+CREATE FUNCTION del.moves() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.id = 'f' AND pg_trigger_depth() < 4 THEN UPDATE del.rw SET parent = NULL WHERE id = 'b' AND parent IS NOT NULL; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER bb BEFORE UPDATE ON del.rw FOR EACH ROW EXECUTE FUNCTION del.moves();
+UPDATE del.rw SET parent = 'g' WHERE id = 'b';
+SELECT id, parent, materialized_path FROM del.rw ORDER BY 3;
+SELECT * FROM crm_tree.check_tree('del.rw');
 -- Deleting all.
 DELETE FROM del.plain_adopt; DELETE FROM del.by_id_rootify; DELETE FROM del.by_org_restrict; DELETE FROM del.by_id_cascade;
 SELECT (SELECT count(*) FROM del.plain_adopt) + (SELECT count(*) FROM del.by_id_rootify) + (SELECT count(*) FROM del.by_org_restrict) + (SELECT count(*) FROM del.by_id_cascade) AS left;

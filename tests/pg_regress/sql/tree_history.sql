@@ -264,6 +264,14 @@ SELECT count(*) FROM down;
 SELECT count(*) FROM crm_tree.subtree_as_of('big', '100', '2100-01-01 00:00Z');
 COMMIT;
 RESET ROLE;
+-- A trigger that writes to the tree while a row is on its way out.
+CREATE TABLE leaves (org_id int, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('leaves', 'id', 'parent', history => true);
+INSERT INTO leaves VALUES (1, 'a', NULL), (1, 'b', 'a');
+CREATE FUNCTION writes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO leaves VALUES (1, 'y' || OLD.id, NULL); RETURN OLD; END $$;
+CREATE TRIGGER u BEFORE DELETE ON leaves FOR EACH ROW EXECUTE FUNCTION writes();
+DELETE FROM leaves WHERE id = 'b';
+SELECT * FROM crm_tree.check_tree('leaves');
 DROP SCHEMA history_test CASCADE;
 DROP ROLE history_app;
 DROP ROLE history_owner;
