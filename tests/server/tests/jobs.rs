@@ -159,12 +159,15 @@ fn a_worker_killed_mid_job_is_closed_as_crashed_and_the_next_run_completes() {
     let mut db = set_up(&cluster);
     add(&mut db, "slow", "1 second", "{\"sleep\": 20}");
     let pid = running_pid(&mut db, "slow");
+    // Or it is due again, and at work for a minute, before it is altered below.
+    db.batch_execute("SELECT crm_tree.alter_job('slow', enabled => false)").unwrap();
     cluster.kill9(pid);
     cluster.await_ready();
     let mut db = cluster.superuser();
     let (run, status) = ended(&mut db, "slow", 0);
     assert_eq!(status, "crashed");
-    db.batch_execute("SELECT crm_tree.alter_job('slow', config => '{}', next_run => now())").unwrap();
+    db.batch_execute("SELECT crm_tree.alter_job('slow', config => '{}', enabled => true, next_run => now())")
+        .unwrap();
     let (next, status) = ended(&mut db, "slow", run);
     assert!(next > run);
     assert_eq!(status, "succeeded");
