@@ -121,9 +121,6 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
     state(|s| {
         s.misses = 0;
         s.parents.clear();
-        if call.event() == Event::Delete {
-            s.deleted.insert(shape.root);
-        }
     });
     Outcome::Done
 }
@@ -132,19 +129,18 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
 pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::BeforeRow, &[Event::Insert, Event::Update, Event::Delete]);
     let shape = Shape::of(call);
-    if call.event() == Event::Delete {
-        leave(&shape, &call.old());
-        return Outcome::Keep(call.old());
-    }
-    if call.event() == Event::Insert {
-        refuse_bad_ownership(&shape, &call.new_row());
-    }
-    let row = match call.event() {
-        Event::Insert if has_its_path(&shape) => call.new_row(),
-        Event::Insert => place_insert(&shape, call.new_row()),
+    Outcome::Keep(match call.event() {
+        Event::Insert => {
+            let row = call.new_row();
+            refuse_bad_ownership(&shape, &row);
+            if has_its_path(&shape) { row } else { place_insert(&shape, row) }
+        }
+        Event::Delete => {
+            leave(&shape, &call.old());
+            call.old()
+        }
         _ => place_update(&shape, call.old(), call.new_row()),
-    };
-    Outcome::Keep(row)
+    })
 }
 
 /// A statement that names a partition has no trigger of its own on the tree, and one may delete rows of
