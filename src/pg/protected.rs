@@ -88,20 +88,17 @@ pub fn is_known_to_pass(relation: Oid, role: Oid) -> bool {
 
 /// How the relation stands.
 pub fn standing(relation: Oid) -> Standing {
-    known(relation).map_or_else(
-        || {
-            let before = VERSION.get();
-            let standing = read(relation);
-            // Nothing is said to a TOAST table of what becomes of its table's wall.
-            let kept = standing != Standing::Open || !is_toast(relation);
-            if kept && VERSION.get() == before {
-                let now = Known { standing, walled: Oid::INVALID };
-                KNOWN.with(|known| known.borrow_mut().insert(relation, now));
-            }
-            standing
-        },
-        |known| known.standing,
-    )
+    if let Some(known) = known(relation) {
+        return known.standing;
+    }
+    let before = VERSION.get();
+    let standing = read(relation);
+    // A TOAST table is told nothing of what becomes of its table's wall, so it is looked at each time.
+    if VERSION.get() == before && !is_toast(relation) {
+        let now = Known { standing, walled: Oid::INVALID };
+        KNOWN.with(|known| known.borrow_mut().insert(relation, now));
+    }
+    standing
 }
 
 /// Does the wall, which stands, stand before this role too?
