@@ -25,7 +25,7 @@ COMMENT ON FUNCTION crm_tree._trees() IS 'The attached trees. Definer: the same 
 CREATE FUNCTION crm_tree._tree_lock() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_lock';
 COMMENT ON FUNCTION crm_tree._tree_lock() IS 'BEFORE STATEMENT trigger of attached trees: takes the org''s lock before any row is locked.';
 CREATE FUNCTION crm_tree._tree_place() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_place';
-COMMENT ON FUNCTION crm_tree._tree_place() IS 'BEFORE ROW trigger of attached trees: sets path and depth, keeps the key fixed.';
+COMMENT ON FUNCTION crm_tree._tree_place() IS 'BEFORE ROW trigger of attached trees: sets path and depth, keeps the key fixed, and lets a delete have its org alone.';
 CREATE FUNCTION crm_tree._tree_settle() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_settle';
 COMMENT ON FUNCTION crm_tree._tree_settle() IS 'AFTER ROW trigger of attached trees: judges the statement''s final state and rewrites the paths below what moved.';
 CREATE FUNCTION crm_tree._tree_adopt() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_adopt';

@@ -5,7 +5,8 @@
 //! directly on the frame at which we began; one that it sets off (a trigger's, a function's) cannot
 //! stand there, whatever its text, because its frame lies above ours. SQL cannot forge a position.
 //!
-//! A language whose handler leaves no frame (PL/Tcl) blurs this: see `is_foreign_keys`.
+//! A C function that runs statements without a frame of its own would blur this; reached by a foreign key,
+//! it has lost the exemption before (see `cascade`).
 
 use super::{role, xact};
 use pgrx::pg_sys;
@@ -115,11 +116,11 @@ fn trigger_depth() -> i32 {
 
 /// Is the statement about to run one by which a foreign key checks or cascades?
 ///
-/// Those run as the table's owner past row security; nothing else in PostgreSQL does. So do, alas,
-/// the triggers that a cascade reaches. The first such statement, in a place that was behind row
-/// security, is the foreign key's. Inside, one is a foreign key's if it stands directly on a
-/// statement that was let through, one trigger deeper: a trigger function in a procedural language
-/// has a frame between the two, a foreign key's has none.
+/// Those run as the table's owner past row security; nothing else in PostgreSQL does. So does, alas,
+/// what they reach by a function that is built in, or was looked up before (see `cascade`). The first
+/// such statement, in a place that was behind row security, is the foreign key's. Inside, one is a
+/// foreign key's if it stands directly on a statement that was let through, one trigger deeper: what a
+/// function runs has a frame between the two or the depth of its statement, a foreign key's has neither.
 pub fn is_foreign_keys() -> bool {
     // SAFETY: reads backend state and frames on the stack.
     unsafe {

@@ -25,7 +25,7 @@ pub enum Cause {
     Superuser(Oid),
     BypassesRls(Oid),
     UnforcedOwner(Oid),
-    /// A trigger reached by a foreign key's cascade, or by path maintenance.
+    /// What a foreign key's cascade or path maintenance reaches by other ways than a function: a rule.
     InCascade,
     Truncate,
 }

@@ -1,4 +1,5 @@
-//! Reading a registry by our own index scan: past row security, whoever the caller is. Registries have row security without a policy, so no query reads them.
+//! Reading a registry by our own index scan: past row security, whoever the caller is. Registries have
+//! row security without a policy, so no query reads them.
 
 use pgrx::prelude::*;
 use pgrx::{PgTupleDesc, pg_sys};

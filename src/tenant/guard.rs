@@ -73,7 +73,7 @@ fn breach(breach: Breach) {
         Cause::InCascade => (
             "the statement runs inside a foreign key's cascade or path maintenance, past row security"
                 .to_owned(),
-            "Let triggers of such tables work on the rows they are given, or use ON DELETE RESTRICT."
+            "Let a trigger do what the rule does, on the rows it is given, or use ON DELETE RESTRICT."
                 .to_owned(),
         ),
         Cause::Truncate => {

@@ -8,8 +8,8 @@ use crate::error::Refusal;
 use crate::pg::role;
 use pgrx::prelude::*;
 
-/// Triggers on the tree that only a history needs. The BEFORE ROW one may come first: what a user's
-/// trigger then skips is noted in vain.
+/// Triggers on the tree that only a history needs. The BEFORE ROW one comes behind the user's: what those
+/// write to the tree would take the note of a row that still stands.
 pub const ON_TREE: [&str; 5] = [
     "crm_tree_history_truncate",
     "zz_crm_tree_note_delete",

@@ -1,6 +1,6 @@
 //! The locks that keep paths right under concurrency.
 //!
-//! Whoever inserts shares the org's lock, whoever moves has it alone, both to the end of the
+//! Whoever inserts shares the org's lock, whoever moves or deletes has it alone, both to the end of the
 //! transaction: a path read from a parent stays true until it is committed, and a mover sees every
 //! row below what he moves. A statement in an unbound session cannot know its orgs beforehand and
 //! takes the tree's lock instead, which bound statements hold in a mode that meets only those.
@@ -18,7 +18,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub enum Work {
     /// Reads a path and builds on it: an insert.
     Place,
-    /// Changes paths that others build on.
+    /// Changes paths that others build on, or takes them away.
     Move,
 }
 

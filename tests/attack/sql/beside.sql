@@ -119,6 +119,25 @@ BEGIN;
 SELECT crm_tree.bind_org('acme');
 INSERT INTO beside.place VALUES ('acme', 'm', 'k');
 ROLLBACK;
+RESET ROLE;
+-- What PostgreSQL lets through: values of an index's expression, in the statistics; audit_walls says so, and its SQL ends it
+SET ROLE beside_owner;
+CREATE INDEX note_words ON beside.note ((left(body, 3)));
+ANALYZE beside.note;
+SELECT tablename, most_common_vals FROM pg_stats WHERE schemaname = 'beside' AND tablename IN ('note', 'note_words') AND most_common_vals IS NOT NULL;
+SELECT tablename, histogram_bounds FROM pg_stats WHERE schemaname = 'beside' AND tablename IN ('note', 'note_words') AND histogram_bounds IS NOT NULL;
+RESET ROLE;
+SET crm_tree.guard = off;
+SELECT severity, object FROM crm_tree.audit_walls() WHERE code = 'expression_statistics' AND object ~ 'beside';
+\set ECHO none
+SELECT fix FROM crm_tree.audit_walls() WHERE code = 'expression_statistics' AND object ~ 'beside'
+\gexec
+\set ECHO all
+ANALYZE beside.note;
+SELECT severity, object FROM crm_tree.audit_walls() WHERE code = 'expression_statistics' AND object ~ 'beside';
+SELECT count(*) FROM pg_stats WHERE schemaname = 'beside' AND tablename = 'note_words';
+SET crm_tree.guard = enforce;
+SET ROLE beside_app;
 -- SHOULD FAIL: memory
 SELECT cardinality(crm_tree.path_ids(repeat('/1', 30000000)));
 SELECT cardinality(crm_tree.path_ids(repeat('/1', 1000) || '/'));
