@@ -63,6 +63,8 @@ CREATE TABLE @schema@.account (
     FOREIGN KEY (org_id, owner_user_id) REFERENCES @schema@.app_user (org_id, user_id)
 ) @partition_by_org@;
 CREATE INDEX account_owner_idx ON @schema@.account (org_id, owner_user_id);
+-- With what a rollup asks of an account: it reads this index and that of the snapshots, and no row.
+CREATE INDEX account_path_idx ON @schema@.account (org_id, materialized_path) INCLUDE (account_id, ownership_pct);
 COMMENT ON TABLE @schema@.account IS 'Customers, as a tree. A re-org is UPDATE … SET parent_account_id; the paths follow.';
 COMMENT ON COLUMN @schema@.account.org_id IS 'The org (tenant) the row belongs to; filled with the bound org.';
 COMMENT ON COLUMN @schema@.account.parent_account_id IS 'The account above; null for an ultimate parent.';

@@ -5,7 +5,7 @@ CREATE TABLE @schema@.fct_account_arr_snapshot (
     snapshot_date date          NOT NULL CHECK (isfinite(snapshot_date)),
     account_id    uuid          NOT NULL,
     arr_usd       numeric(14,2) NOT NULL CHECK (arr_usd <> 'NaN'),
-    PRIMARY KEY (org_id, snapshot_date, account_id),
+    PRIMARY KEY (org_id, snapshot_date, account_id) INCLUDE (arr_usd),
     FOREIGN KEY (org_id, account_id) REFERENCES @schema@.account (org_id, account_id)
 ) PARTITION BY RANGE (snapshot_date);
 CREATE INDEX fct_account_arr_snapshot_account_idx

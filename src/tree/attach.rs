@@ -113,10 +113,17 @@ fn attach(
     drop_triggers(&table);
     add_keys(caller, &table, &columns, mode);
     fill(&table, &sql);
-    for second in [&columns.path, &columns.parent] {
+    // The range of a subtree answers with the ids too, so that a join with facts need not look at the
+    // table. A text id could take more than the room that a path of 2,600 bytes leaves in an entry.
+    let covered = match OrgType::of(&id_type) {
+        Some(OrgType::Uuid | OrgType::Integer) => format!(" INCLUDE ({})", ident(&columns.id)),
+        _ => String::new(),
+    };
+    for (second, include) in [(&columns.path, covered.as_str()), (&columns.parent, "")] {
         let first = &columns.org;
         if !has_index(&table, &[first, second], false) {
-            let index = format!("CREATE INDEX ON {} ({}, {})", table.sql(), ident(first), ident(second));
+            let index =
+                format!("CREATE INDEX ON {} ({}, {}){include}", table.sql(), ident(first), ident(second));
             role::as_caller(caller, || ddl(&index));
         }
     }

@@ -21,6 +21,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
 
 /// What the end of a statement has to settle in one org of one tree.
 ///
@@ -456,9 +457,18 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
     };
     let ids = unset(FEW + 1);
     if ids.len() > FEW as usize {
-        // By the set: hash joins, which spill to disk. Freshly loaded rows are in no statistics, and
-        // the nested loops planned for a table taken to be empty are quadratic in them.
-        settings::with(&[(c"enable_nestloop", c"off"), (c"work_mem", c"256MB")], || {
+        // Rows just loaded are in no statistics, so the kind of plan is not left to the planner: a look
+        // into an index for each row is never far from the best, whatever it takes the table for.
+        let by_index: &[(&CStr, &CStr)] = &[
+            (c"enable_hashjoin", c"off"),
+            (c"enable_mergejoin", c"off"),
+            (c"enable_material", c"off"),
+            (c"enable_memoize", c"off"),
+            (c"enable_seqscan", c"off"),
+            (c"enable_bitmapscan", c"off"),
+            (c"work_mem", c"256MB"),
+        ];
+        settings::with(by_index, || {
             rewrite(shape.root, || {
                 spi::run::<0>(&sql.fill_unset(), vec![Arg::Text(org)]);
             });

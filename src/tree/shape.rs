@@ -391,6 +391,10 @@ impl Sql {
 
     /// Gives every row without a path the one its links say, from the nearest placed ancestor down.
     /// Rows that hang in the air, or would be too deep, stay as they are.
+    ///
+    /// For a plan of nested loops: children are found by the index on (org, parent), and
+    /// `(… IS NULL) IS TRUE` keeps the planner from finding them among all rows without a path, anew at
+    /// each level. In the order of the paths, so that their index grows at its end.
     pub fn fill_unset(&self) -> String {
         format!(
             "WITH RECURSIVE placed(id, path, depth) AS (
@@ -403,9 +407,10 @@ impl Sql {
                  SELECT c.{id}, placed.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/',
                         placed.depth OPERATOR(pg_catalog.+) 1
                    FROM placed JOIN {table} c ON {in_org} AND c.{parent} OPERATOR(pg_catalog.=) placed.id
-                  WHERE c.{path} IS NULL AND placed.depth OPERATOR(pg_catalog.<) {max})
-             UPDATE {table} AS t SET {path} = placed.path, {depth} = placed.depth
-               FROM placed WHERE {in_org_t} AND t.{id} OPERATOR(pg_catalog.=) placed.id",
+                  WHERE (c.{path} IS NULL) IS TRUE AND placed.depth OPERATOR(pg_catalog.<) {max})
+             UPDATE {table} AS t SET {path} = s.path, {depth} = s.depth
+               FROM (SELECT placed.id, placed.path, placed.depth FROM placed ORDER BY placed.path COLLATE pg_catalog.\"C\") AS s
+              WHERE {in_org_t} AND t.{id} OPERATOR(pg_catalog.=) s.id",
             id = self.id,
             path = self.path,
             depth = self.depth,

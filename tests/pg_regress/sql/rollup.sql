@@ -36,6 +36,14 @@ SELECT reg_rollup.org_total(), reg_rollup.org_total('2026-02-01'), reg_rollup.or
 -- as_of is the latest snapshot on or before the day
 SELECT total_usd, as_of FROM reg_rollup.arr_rollup('00000000-0000-0000-0000-0000000000a1', '2026-02-27');
 SELECT total_usd, as_of FROM reg_rollup.arr_rollup('00000000-0000-0000-0000-0000000000a1', '2025-12-31');
+-- behind the wall the sum of a subtree reads two indexes, and no row of either table
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+EXPLAIN (COSTS OFF) SELECT sum(f.arr_usd) FILTER (WHERE a.ownership_pct = 100)
+  FROM reg_rollup.account a JOIN reg_rollup.fct_account_arr_snapshot f ON f.org_id = a.org_id AND f.account_id = a.account_id
+ WHERE f.snapshot_date = '2026-01-31' AND a.materialized_path >= '/00000000-0000-0000-0000-0000000000a1/' AND a.materialized_path < '/00000000-0000-0000-0000-0000000000a10';
+RESET enable_seqscan;
+RESET enable_bitmapscan;
 -- a re-org is one UPDATE; the totals follow
 UPDATE reg_rollup.account SET parent_account_id = '00000000-0000-0000-0000-0000000000a5' WHERE name = 'Bank';
 SELECT name, depth, total_usd, descendants FROM reg_rollup.arr_rollup_tree();
