@@ -1,5 +1,6 @@
 """Write the NCBI taxonomy in random order: nodes.tsv (id, parent) and paths.tsv (id, parent, path, depth),
-and name a subtree of about 10,000 nodes, and a place to move it to.  Usage: ncbi.py taxa.marisa DIR"""
+and name a subtree of about 10,000 nodes, a place to move it to, one of about 100, and the deepest node.
+Usage: ncbi.py taxa.marisa DIR"""
 
 import random
 import sys
@@ -35,5 +36,7 @@ with open(f"{sys.argv[2]}/nodes.tsv", "w") as plain, open(f"{sys.argv[2]}/paths.
         full.write(f"{node}\t{above}\t{path[node]}\t{depth[node]}\n")
 
 top = min(order, key=lambda node: (abs(size[node] - 10_000), node))
+hundred = min(order, key=lambda node: (abs(size[node] - 100), node))
+deepest = min(order, key=lambda node: (-depth[node], node))
 place = min(node for node in children[root] if not path[top].startswith(path[node]))
-print(top, size[top], place, len(order), max(depth.values()))
+print(top, size[top], place, hundred, deepest, len(order), max(depth.values()))

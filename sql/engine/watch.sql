@@ -366,6 +366,11 @@ BEGIN
          WHERE c.reloftype <> 0;
     END IF;
     PERFORM crm_tree._watch_relations(touched, true);
+    IF TG_TAG ~ 'RULE' AND EXISTS (SELECT FROM crm_tree.tree t WHERE t.relation = ANY (touched)) THEN
+        RAISE EXCEPTION 'table % is a tree, which cannot have a rewrite rule', (SELECT t.relation FROM crm_tree.tree t WHERE t.relation = ANY (touched) LIMIT 1)
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'A trigger can do the same; detach_tree() first where it has to be a rule.';
+    END IF;
 
     -- Views, materialized views, rules and functions that open a definer's way in.
     IF EXISTS (SELECT FROM crm_tree._walls()) THEN

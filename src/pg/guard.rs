@@ -25,7 +25,7 @@ pub enum Cause {
     Superuser(Oid),
     BypassesRls(Oid),
     UnforcedOwner(Oid),
-    /// What a foreign key's cascade or path maintenance reaches by other ways than a function: a rule.
+    /// The statement was rewritten inside a foreign key's cascade or path maintenance. Never let pass.
     InCascade,
     Truncate,
 }
@@ -104,6 +104,7 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
             return false;
         }
         if !is_asked() {
+            frames::remember();
             return true;
         }
         for entry in super::relation::list(tables) {
@@ -132,6 +133,7 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
             return false;
         }
         if !is_asked() {
+            frames::remember();
             return true;
         }
         for info in super::relation::list(infos) {
@@ -207,6 +209,13 @@ fn role_cause(user: Oid) -> Cause {
         Cause::InCascade
     } else {
         Cause::UnforcedOwner(user)
+    }
+}
+
+/// A statement that was rewritten past a wall that would stand before it. Whatever the guard is set to.
+pub(super) fn refuse_rewritten(relation: Oid) {
+    if let Some(rules) = rules() {
+        (rules.breach)(Breach { relation, cause: Cause::InCascade });
     }
 }
 

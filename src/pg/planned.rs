@@ -7,13 +7,19 @@
 //! those that were looked up before, a cursor's or a cast's, and SQL functions.
 //!
 //! A foreign key sets the exemption anew for its next statement, and has its own rewritten when users'
-//! code runs: so it is taken away for good. Ours, which is for more than one statement, is let alone: what
-//! users reach in there is functions, and keeps no plans.
+//! code runs: so it is taken away for good. Ours, which is for more than one statement, is let alone.
+//!
+//! Some statements are rewritten and never analysed: the body of a BEGIN ATOMIC function, CREATE TABLE
+//! AS, a rule's action that comes with the statement which sets it off. So each statement is also judged
+//! by what it has become, before it is planned: a protected table in it that lacks the wall, although
+//! the wall would stand before whoever reads it, is there by an exemption. Only foreign keys and our
+//! own maintenance may have that, for the tables that they name themselves.
 
-use super::{frames, role};
-use pgrx::pg_sys::{self, Query};
+use super::protected::{self, Standing};
+use super::{frames, guard, relation, role};
+use pgrx::pg_sys::{self, Node, Oid, Query, RangeTblEntry};
 use pgrx::prelude::*;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 
 static mut NEXT_ANALYZE: pg_sys::post_parse_analyze_hook_type = None;
 static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
@@ -29,8 +35,17 @@ mod bare {
             options: c_int,
             params: pg_sys::ParamListInfo,
         ) -> *mut pg_sys::PlannedStmt;
+
+        #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
+        pub fn query_tree_walker(query: *mut Query, visit: Visit, context: *mut c_void, flags: c_int)
+        -> bool;
+
+        #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
+        pub fn expression_tree_walker(node: *mut Node, visit: Visit, context: *mut c_void) -> bool;
     }
 }
+
+type Visit = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> bool;
 
 /// Called once, when the library is loaded.
 pub fn init() {
@@ -68,6 +83,8 @@ unsafe extern "C-unwind" fn plan(
     options: c_int,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: as PostgreSQL's own walkers call it; nothing of Rust's is alive.
+    unsafe { visit(query.cast(), std::ptr::null_mut()) };
     if role::is_past_forced_row_security() {
         // SAFETY: guarded.
         unsafe { take_exemption() }
@@ -88,5 +105,88 @@ unsafe extern "C-unwind" fn take_exemption() {
         frames::remember();
     } else if !frames::is_own() && !role::is_own_exemption() {
         role::set_past_forced_row_security(false);
+    }
+}
+
+/// Looks at the tables of a statement, and of every statement in it.
+unsafe extern "C-unwind" fn visit(node: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: nodes are read as what their tags say; the walkers get what PostgreSQL's own would.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        if (*node).type_ != pg_sys::NodeTag::T_Query {
+            return bare::expression_tree_walker(node, visit, context);
+        }
+        let query: *mut Query = node.cast();
+        for (at, entry) in relation::list((*query).rtable).enumerate() {
+            let entry: *mut RangeTblEntry = entry.cast();
+            if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
+                && let Some(as_user) = checked_as(query, entry)
+                && !protected::is_known_to_be_open((*entry).relid)
+            {
+                judge(query, at as c_int + 1, entry, as_user);
+            }
+        }
+        bare::query_tree_walker(query, visit, context, 0)
+    }
+}
+
+/// As whom the table is read or written, invalid for the current user; None where it is not: a rule's
+/// OLD and NEW.
+#[cfg(feature = "pg15")]
+unsafe fn checked_as(_query: *const Query, entry: *const RangeTblEntry) -> Option<Oid> {
+    // SAFETY: the caller's entry.
+    unsafe { ((*entry).requiredPerms != 0).then(|| (*entry).checkAsUser) }
+}
+
+#[cfg(not(feature = "pg15"))]
+unsafe fn checked_as(query: *const Query, entry: *const RangeTblEntry) -> Option<Oid> {
+    // SAFETY: the caller's entry, which counts from one in its statement's list.
+    unsafe {
+        let info = ((*entry).perminfoindex as usize).checked_sub(1)?;
+        let info: *const pg_sys::RTEPermissionInfo = relation::list((*query).rteperminfos).nth(info)?.cast();
+        Some((*info).checkAsUser)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn judge(query: *const Query, at: c_int, entry: *const RangeTblEntry, as_user: Oid) {
+    // SAFETY: the caller's nodes.
+    let (relation, lacks_wall) = unsafe {
+        let relation = (*entry).relid;
+        let user = if as_user == Oid::INVALID { role::current() } else { as_user };
+        let walled = protected::standing(relation) == Standing::Walled
+            && protected::is_ordinarily_before(relation, user);
+        (relation, walled && !has_wall(query, at, entry))
+    };
+    let names_it_itself =
+        || as_user == Oid::INVALID && (role::is_open_work() || frames::is_own() || frames::is_foreign_keys());
+    if lacks_wall && !names_it_itself() {
+        guard::refuse_rewritten(relation);
+    }
+}
+
+/// Is the wall's condition in the statement: on the rows that are read, or on those that are written?
+unsafe fn has_wall(query: *const Query, at: c_int, entry: *const RangeTblEntry) -> bool {
+    // SAFETY: the caller's nodes.
+    unsafe {
+        let conflict = (*query).onConflict;
+        // The row of EXCLUDED is none of the table's.
+        if !conflict.is_null() && (*conflict).exclRelIndex == at {
+            return true;
+        }
+        let on_rows = relation::list((*entry).securityQuals)
+            .any(|qual| protected::is_wall_of((*entry).relid, qual.cast()));
+        let is_check = |check: *mut c_void| {
+            let check: *const pg_sys::WithCheckOption = check.cast();
+            (*check).kind != pg_sys::WCOKind::WCO_VIEW_CHECK
+                && protected::is_wall_of((*entry).relid, (*check).qual)
+        };
+        let adds = matches!((*query).commandType, pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_MERGE);
+        on_rows
+            || adds
+                && (*query).resultRelation == at
+                && relation::list((*query).withCheckOptions).any(|check| is_check(check.cast()))
     }
 }

@@ -28,6 +28,8 @@ pub enum Standing {
 #[derive(Clone, Copy)]
 struct Known {
     standing: Standing,
+    /// The org column's number; 0 where the relation is not protected.
+    column: i16,
     /// A role that row security applies to there, the last one asked for.
     walled: Oid,
 }
@@ -86,19 +88,46 @@ pub fn is_known_to_pass(relation: Oid, role: Oid) -> bool {
     })
 }
 
+/// Is it known already that the relation is not protected? As cheap, and as quiet.
+pub fn is_known_to_be_open(relation: Oid) -> bool {
+    relation.to_u32() < pg_sys::FirstNormalObjectId
+        || known(relation).is_some_and(|known| known.standing == Standing::Open)
+}
+
 /// How the relation stands.
 pub fn standing(relation: Oid) -> Standing {
+    look_up(relation).standing
+}
+
+fn look_up(relation: Oid) -> Known {
     if let Some(known) = known(relation) {
-        return known.standing;
+        return known;
     }
     let before = VERSION.get();
-    let standing = read(relation);
+    let (standing, column) = read(relation);
+    let now = Known { standing, column, walled: Oid::INVALID };
     // A TOAST table is told nothing of what becomes of its table's wall, so it is looked at each time.
     if VERSION.get() == before && !is_toast(relation) {
-        let now = Known { standing, walled: Oid::INVALID };
         KNOWN.with(|known| known.borrow_mut().insert(relation, now));
     }
-    standing
+    now
+}
+
+/// Is this the condition of the relation's wall, as it stands in a statement?
+pub fn is_wall_of(relation: Oid, condition: *const pg_sys::Node) -> bool {
+    // SAFETY: a node of the statement that is being looked at.
+    unsafe { is_predicate(condition, look_up(relation).column) }
+}
+
+/// Would the wall stand before the role, were there no exemption now?
+pub fn is_ordinarily_before(relation: Oid, role: Oid) -> bool {
+    if !role::is_past_forced_row_security() {
+        return known(relation).is_some_and(|known| known.walled == role) || is_before(relation, role);
+    }
+    role::set_past_forced_row_security(false);
+    let walled = role::is_walled(role, relation);
+    role::set_past_forced_row_security(true);
+    walled
 }
 
 /// Does the wall, which stands, stand before this role too?
@@ -121,43 +150,48 @@ fn is_toast(relation: Oid) -> bool {
     unsafe { pg_sys::get_rel_relkind(relation) as u8 == b't' }
 }
 
-fn read(relation: Oid) -> Standing {
+/// How the relation stands, and the number of its org column.
+fn read(relation: Oid) -> (Standing, i16) {
+    const OPEN: (Standing, i16) = (Standing::Open, 0);
     // SAFETY: catalog lookups; the relation is closed again, also by PostgreSQL after an error.
     unsafe {
         if pg_sys::get_extension_oid(c"crm_tree".as_ptr(), true) == Oid::INVALID {
-            return Standing::Open;
+            return OPEN;
         }
         let rel = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
         if rel.is_null() {
-            return Standing::Open;
+            return OPEN;
         }
         let kind = (*(*rel).rd_rel).relkind as u8;
         let standing = match kind {
             b'r' | b'p' => table(rel),
-            b'm' if shows_protected(relation) => Standing::Copied,
-            b't' if relation::owners_of_toast(relation).into_iter().any(|of| read(of) != Standing::Open) => {
-                Standing::Toast
+            b'm' if shows_protected(relation) => (Standing::Copied, 0),
+            b't' if relation::owners_of_toast(relation)
+                .into_iter()
+                .any(|of| read(of).0 != Standing::Open) =>
+            {
+                (Standing::Toast, 0)
             }
-            _ => Standing::Open,
+            _ => OPEN,
         };
         pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
         standing
     }
 }
 
-unsafe fn table(rel: pg_sys::Relation) -> Standing {
+unsafe fn table(rel: pg_sys::Relation) -> (Standing, i16) {
     // SAFETY: the caller holds the relation open.
     unsafe {
         let relation = (*rel).rd_id;
-        let Some(column) = org_column(relation) else { return Standing::Open };
+        let Some(column) = org_column(relation) else { return (Standing::Open, 0) };
         if !(*(*rel).rd_rel).relrowsecurity {
-            return Standing::SwitchedOff;
+            return (Standing::SwitchedOff, 0);
         }
         let number = pg_sys::get_attnum(relation, column.as_ptr());
         let policies = (*rel).rd_rsdesc;
         let stands = !policies.is_null()
             && relation::list((*policies).policies).any(|policy| is_wall(policy.cast(), number));
-        if stands { Standing::Walled } else { Standing::Altered }
+        if stands { (Standing::Walled, number) } else { (Standing::Altered, 0) }
     }
 }
 

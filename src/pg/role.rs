@@ -88,11 +88,19 @@ struct Restore {
     user: Oid,
     context: i32,
     exempted: bool,
+    open: bool,
 }
 
 thread_local! {
     /// Work of ours under way that was given the exemption from forced row security.
     static EXEMPTED: Cell<u32> = const { Cell::new(0) };
+    /// Of it, what is done for somebody whom no row security holds back.
+    static OPEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Do we work for somebody whom no row security holds back?
+pub(super) fn is_open_work() -> bool {
+    OPEN.get() > 0
 }
 
 /// Was the exemption from forced row security given by us, and not by a foreign key?
@@ -105,6 +113,9 @@ impl Drop for Restore {
         if self.exempted {
             EXEMPTED.set(EXEMPTED.get() - 1);
         }
+        if self.open {
+            OPEN.set(OPEN.get() - 1);
+        }
         // SAFETY: sets two statics to values read from them.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
     }
@@ -112,8 +123,10 @@ impl Drop for Restore {
 
 fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
     let exempted = extra & pg_sys::SECURITY_NOFORCE_RLS != 0;
+    let open = exempted && bypasses_row_security(current());
     EXEMPTED.set(EXEMPTED.get() + u32::from(exempted));
-    let mut restore = Restore { user: Oid::INVALID, context: 0, exempted };
+    OPEN.set(OPEN.get() + u32::from(open));
+    let mut restore = Restore { user: Oid::INVALID, context: 0, exempted, open };
     // SAFETY: reads, then sets the two statics; `restore` undoes it.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut restore.user, &mut restore.context);
@@ -167,7 +180,7 @@ fn as_open_as_now() -> u32 {
 }
 
 /// Plans statements as the current user past the row security he put on his own tables.
-pub fn planning_past_row_security<R>(work: impl FnOnce() -> R) -> R {
+pub(super) fn planning_past_row_security<R>(work: impl FnOnce() -> R) -> R {
     act_as(current(), pg_sys::SECURITY_NOFORCE_RLS, work)
 }
 

@@ -5,7 +5,7 @@ use super::frames::{self, Reach};
 use super::{role, settings, xact};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 
@@ -43,8 +43,31 @@ impl Arg<'_> {
 pub type Rows<const N: usize> = Vec<[Option<String>; N]>;
 
 thread_local! {
-    /// Plans by their SQL. PostgreSQL replans them itself when what they name changes.
-    static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+    /// Plans by who runs them, whether past row security, and their SQL. PostgreSQL replans them itself
+    /// when what they name changes, and does not know of the exemption.
+    static PLANS: RefCell<HashMap<Key, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+    /// Plans at work: statements of ours that triggers of other ones run.
+    static AT_WORK: Cell<u32> = const { Cell::new(0) };
+}
+
+type Key = (pg_sys::Oid, bool, String);
+
+/// Plans kept at most. Those of tables that are no more are among them: some 70 kB each.
+const MAX_PLANS: usize = 256;
+
+struct AtWork;
+
+impl AtWork {
+    fn begin() -> AtWork {
+        AT_WORK.set(AT_WORK.get() + 1);
+        AtWork
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.set(AT_WORK.get() - 1);
+    }
 }
 
 /// Which state of the tables a plan reads.
@@ -70,10 +93,17 @@ pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
 
 /// The same for a state of the tables that is chosen.
 pub fn look<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
-    frames::own(Reach::Statement, || settings::without_jit(|| look_own(seen, sql, args)))
+    frames::own(Reach::Statement, || settings::without_jit(|| look_own(seen, sql, args, true)))
 }
 
-fn look_own<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
+/// Runs `sql` on a table of `owner` as the current user: past its row security only where he may do
+/// what the owner may. Its policies name what he is to be held to.
+pub fn run_as_caller<const N: usize>(owner: pg_sys::Oid, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
+    let past = role::has_privileges_of(role::current(), owner);
+    frames::own(Reach::Statement, || settings::without_jit(|| look_own(Seen::Now, sql, args, past)))
+}
+
+fn look_own<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: bool) -> Rows<N> {
     let types: Vec<pg_sys::Oid> = args.iter().map(Arg::type_oid).collect();
     let mut values: Vec<pg_sys::Datum> = args.into_iter().map(Arg::into_datum).collect();
     let nulls = CString::new(vec![b' '; values.len()]).expect("spaces");
@@ -83,8 +113,9 @@ fn look_own<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
             error!("could not connect to SPI");
         }
-        let plan = role::planning_past_row_security(|| {
-            let plan = plan(sql, &types);
+        let _at_work = AtWork::begin();
+        let prepare = || {
+            let plan = plan((role::current(), past, sql.to_owned()), &types);
             // Brings the kept plan up to date, and takes the locks: nothing that changed the tables
             // is left to be noticed when it runs.
             let current = pg_sys::SPI_plan_get_cached_plan(plan);
@@ -92,7 +123,8 @@ fn look_own<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N
                 pg_sys::ReleaseCachedPlan(current, pg_sys::CurrentResourceOwner);
             }
             plan
-        });
+        };
+        let plan = if past { role::planning_past_row_security(prepare) } else { prepare() };
         match seen {
             Seen::Now => execute(plan, &mut values, &nulls),
             Seen::ByStatement => read(plan, &mut values, &nulls, std::ptr::null_mut()),
@@ -171,20 +203,27 @@ pub(super) unsafe fn execute(plan: pg_sys::SPIPlanPtr, values: &mut [pg_sys::Dat
     }
 }
 
-unsafe fn plan(sql: &str, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
-    if let Some(plan) = PLANS.with(|p| p.borrow().get(sql).copied()) {
+unsafe fn plan(key: Key, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
+    if let Some(plan) = PLANS.with(|p| p.borrow().get(&key).copied()) {
         return plan;
     }
-    let text = CString::new(sql).expect("no NUL in a statement");
+    let text = CString::new(key.2.as_str()).expect("no NUL in a statement");
     let mut types = types.to_vec();
-    // SAFETY: inside an SPI connection; keepplan moves the plan out of it.
+    // SAFETY: inside an SPI connection; keepplan moves the plan out of it. None of those that are freed
+    // is at work: this one, not among them yet, is the only one.
     unsafe {
+        if AT_WORK.get() == 1 && PLANS.with(|p| p.borrow().len()) >= MAX_PLANS {
+            let plans = PLANS.take();
+            for plan in plans.into_values() {
+                pg_sys::SPI_freeplan(plan);
+            }
+        }
         let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
         if plan.is_null() {
-            error!("could not prepare: {sql}");
+            error!("could not prepare: {}", key.2);
         }
         pg_sys::SPI_keepplan(plan);
-        PLANS.with(|p| p.borrow_mut().insert(sql.to_owned(), plan));
+        PLANS.with(|p| p.borrow_mut().insert(key, plan));
         plan
     }
 }

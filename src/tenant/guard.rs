@@ -71,9 +71,9 @@ fn breach(breach: Breach) {
             format!("Put the wall up again: SELECT crm_tree.protect('{}.{}');", table.schema, table.name),
         ),
         Cause::InCascade => (
-            "the statement runs inside a foreign key's cascade or path maintenance, past row security"
+            "the statement comes from inside a foreign key's cascade or path maintenance, past row security"
                 .to_owned(),
-            "Let a trigger do what the rule does, on the rows it is given, or use ON DELETE RESTRICT."
+            "Let a trigger written in PL/pgSQL do what the rule or function does, on the rows it is given."
                 .to_owned(),
         ),
         Cause::Truncate => {
@@ -82,7 +82,7 @@ fn breach(breach: Breach) {
     };
     let message =
         format!("the wall of {}.{} would not stand before this statement", table.schema, table.name);
-    if MODE.get() == Mode::Log {
+    if MODE.get() == Mode::Log && breach.cause != Cause::InCascade {
         telemetry::count(Kind::GuardLogged);
         log!("{message}: {why}");
         return;

@@ -88,6 +88,7 @@ fn attach_tree(
         .raise()
     }
     refuse_partition(&table);
+    refuse_rules(&table);
     let caller = role::current();
     // Whoever calls: what the table's owner attached to it must not run with more rights than his.
     role::as_table_owner_confined(table.owner, move || {
@@ -164,6 +165,24 @@ pub(super) fn refuse_partition(table: &Table) {
         Refusal::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("{} is a partition", table.shown()))
             .hint(format!("Attach the whole: SELECT crm_tree.attach_tree({}, …);", literal(&root.sql())))
             .raise()
+    }
+}
+
+/// A rule would take part in what maintenance writes, or keep it from writing.
+fn refuse_rules(table: &Table) {
+    let rule = rows(
+        "SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = $1 ORDER BY 1 LIMIT 1",
+        &[table.oid.into()],
+        |row| catalog::text(row, 1),
+    );
+    if let Some(rule) = rule.first() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("{} has the rewrite rule \"{rule}\", which a tree cannot have", table.shown()),
+        )
+        .hint("Drop the rule; a trigger can do the same.")
+        .table(&table.schema, &table.name)
+        .raise()
     }
 }
 

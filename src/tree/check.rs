@@ -198,13 +198,13 @@ fn repair_tree(
         let was_deferred = deferred::is_flagged(&tree_org);
         // What was left behind on purpose is no drift; what is still there when it has been mended is.
         let before = if was_deferred { Vec::new() } else { drift(&tree, org) };
-        repaired += role::as_table_owner_confined(tree.table.owner, || {
-            maintain::rewrite(tree.table.oid, || {
-                plans::run::<1>(&tree.sql.repair(), vec![Arg::Text(org)])
-                    .into_iter()
-                    .next()
-                    .and_then(|[count]| count?.parse::<i64>().ok())
-                    .unwrap_or(0)
+        role::as_table_owner_confined(tree.table.owner, || {
+            maintain::until_quiet((&tree.table.schema, &tree.table.name), || {
+                let written = maintain::rewrite(tree.table.oid, || {
+                    plans::run::<1>(&tree.sql.repair(), vec![Arg::Text(org)])
+                });
+                let [count] = written.into_iter().next().unwrap_or_default();
+                repaired += count.and_then(|count| count.parse::<i64>().ok()).unwrap_or(0);
             })
         });
         let found = if was_deferred { drift(&tree, org) } else { before };

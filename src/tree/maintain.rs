@@ -54,7 +54,8 @@ struct State {
     /// What was settled inside a savepoint that rolls back is pending again: an outer statement's may
     /// be among it.
     pending: Restored<HashMap<(Oid, String), Pending>>,
-    /// Rewrites begun. A user's trigger that one fires may move nodes too.
+    /// Rewrites begun, and rows inserted while one was under way. A user's trigger that one fires may
+    /// move nodes too, or put some below a row that has its old path still.
     rewrites: u64,
     /// What the version of relations was when `parents` began: TRUNCATE makes another.
     parents_version: u64,
@@ -182,6 +183,7 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
     refuse_bad_id(shape, &key.id);
     locks::take(shape.root, Some(&key.org), Work::Place);
     history::note(shape, &key.org, &key.id, Change::Inserted);
+    state(|s| s.rewrites += u64::from(s.rewriting.is_some()));
     let tree_org = (shape.root, key.org.clone());
     if deferred::is_flagged(&tree_org) {
         state(|s| s.pending.get_mut().entry(tree_org).or_default().inserted.push(key.id));
@@ -374,31 +376,38 @@ fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
     if moved.is_empty() {
         return;
     }
-    for _ in 0..MAX_ROUNDS {
+    until_quiet((&shape.schema, &shape.name), || {
         let (touched, others) = load(&shape.sql(), org, moved.keys().cloned().collect(), &moved);
         let finals = moves::final_paths(&touched, &others)
             .unwrap_or_else(|trouble| refuse(shape, faults::of_trouble(&trouble)));
-        let round = state(|s| {
-            s.rewrites += 1;
-            s.rewrites
-        });
         rewrite(shape.root, || {
             for batch in moves::rewrites(&touched, &finals) {
                 run_batch(shape, org, &batch);
             }
             set_own_rows(shape, org, moves::own_rows(&touched, &finals));
         });
-        // Triggers of the user's own that fired may have moved what was placed here.
+    });
+}
+
+/// Rewrites paths until no trigger of the user's own that fired has moved what was placed, or built on
+/// a row whose path was still the old one.
+pub fn until_quiet((schema, table): (&str, &str), mut rewrite: impl FnMut()) {
+    for _ in 0..MAX_ROUNDS {
+        let round = state(|s| {
+            s.rewrites += 1;
+            s.rewrites
+        });
+        rewrite();
         if state(|s| s.rewrites) == round {
             return;
         }
     }
     Refusal::new(
         PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
-        format!("triggers of tree {}.{} move nodes whenever its paths are written", shape.schema, shape.name),
+        format!("triggers of tree {schema}.{table} move or insert nodes whenever its paths are written"),
     )
     .hint("Let triggers that move nodes look at the parent: it does not change where a path is rewritten.")
-    .table(&shape.schema, &shape.name)
+    .table(schema, table)
     .raise()
 }
 

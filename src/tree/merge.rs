@@ -73,7 +73,8 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
     let nodes = if by_links {
         placed_by_links(tree, org, &[from.to_owned(), into.to_owned()])?
     } else {
-        plans::run::<3>(
+        plans::run_as_caller::<3>(
+            tree.table.owner,
             &tree.sql.nodes(),
             vec![Arg::Text(org), Arg::Texts(vec![from.to_owned(), into.to_owned()])],
         )
@@ -164,7 +165,7 @@ fn count_children(tree: &Tree, org: &str, parent: &str) -> i64 {
         s.parent,
         s.id_type
     );
-    let found = plans::run::<1>(&sql, vec![Arg::Text(org), Arg::Text(parent)]);
+    let found = plans::run_as_caller::<1>(tree.table.owner, &sql, vec![Arg::Text(org), Arg::Text(parent)]);
     found.into_iter().next().and_then(|[n]| n?.parse().ok()).unwrap_or(0)
 }
 

@@ -177,6 +177,61 @@ CREATE TRIGGER bb BEFORE UPDATE ON del.rw FOR EACH ROW EXECUTE FUNCTION del.move
 UPDATE del.rw SET parent = 'g' WHERE id = 'b';
 SELECT id, parent, materialized_path FROM del.rw ORDER BY 3;
 SELECT * FROM crm_tree.check_tree('del.rw');
+-- Triggers that insert below a row whose path is being written: by a move, an adoption, a repair; again where it was deleted; without an end.
+CREATE TABLE del.below (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('del.below', 'id', 'parent', on_delete => 'adopt');
+INSERT INTO del.below VALUES (1, 1, NULL), (1, 4, 1), (1, 5, 4), (1, 9, 5);
+CREATE FUNCTION del.inserts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.id = 5 AND TG_ARGV[0] = 'again' THEN DELETE FROM del.below WHERE id = 9; INSERT INTO del.below VALUES (1, 9, 5); END IF;
+    IF NEW.id = 5 AND TG_ARGV[0] = 'once' THEN INSERT INTO del.below VALUES (1, 6, 5) ON CONFLICT DO NOTHING; END IF;
+    IF TG_ARGV[0] = 'always' THEN INSERT INTO del.below SELECT 1, max(id) + 1, NEW.id FROM del.below; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER once BEFORE UPDATE ON del.below FOR EACH ROW EXECUTE FUNCTION del.inserts('once');
+BEGIN;
+UPDATE del.below SET parent = NULL WHERE id = 4;
+SELECT id, parent, materialized_path, depth FROM del.below ORDER BY 3;
+SELECT * FROM crm_tree.check_tree('del.below');
+ROLLBACK;
+BEGIN;
+DELETE FROM del.below WHERE id = 1;
+SELECT id, parent, materialized_path, depth FROM del.below ORDER BY 3;
+SELECT * FROM crm_tree.check_tree('del.below');
+ROLLBACK;
+BEGIN;
+SET LOCAL session_replication_role = replica;
+UPDATE del.below SET materialized_path = '/x' || materialized_path WHERE id = 5;
+SET LOCAL session_replication_role = origin;
+SELECT * FROM crm_tree.repair_tree('del.below');
+SELECT id, parent, materialized_path, depth FROM del.below ORDER BY 3;
+ROLLBACK;
+DROP TRIGGER once ON del.below;
+CREATE TRIGGER again BEFORE UPDATE ON del.below FOR EACH ROW EXECUTE FUNCTION del.inserts('again');
+BEGIN;
+UPDATE del.below SET parent = NULL WHERE id = 4;
+SELECT id, parent, materialized_path, depth FROM del.below ORDER BY 3;
+SELECT * FROM crm_tree.check_tree('del.below');
+ROLLBACK;
+DROP TRIGGER again ON del.below;
+CREATE TRIGGER always BEFORE UPDATE ON del.below FOR EACH ROW EXECUTE FUNCTION del.inserts('always');
+UPDATE del.below SET parent = NULL WHERE id = 4;
+SELECT id, parent, materialized_path, depth FROM del.below ORDER BY 3;
+-- The plans of trees that are no more do not stay for good.
+DO $$
+BEGIN
+    FOR i IN 1..60 LOOP
+        CREATE TABLE del.gone (org_id int, id text, parent text, PRIMARY KEY (org_id, id));
+        EXECUTE format('ALTER TABLE del.gone RENAME TO gone_%s', i);
+        PERFORM crm_tree.attach_tree(format('del.gone_%s', i)::regclass, 'id', 'parent', on_delete => 'adopt');
+        EXECUTE format($q$INSERT INTO del.gone_%s VALUES (1, 'a', NULL), (1, 'b', 'a'), (1, 'c', 'b'), (1, 'd', NULL)$q$, i);
+        EXECUTE format($q$UPDATE del.gone_%s SET parent = 'd' WHERE id = 'b'$q$, i);
+        EXECUTE format($q$DELETE FROM del.gone_%s WHERE id = 'b'$q$, i);
+        EXECUTE format('DROP TABLE del.gone_%s', i);
+    END LOOP;
+END
+$$;
+SELECT count(*) BETWEEN 1 AND 256 AS few FROM pg_backend_memory_contexts WHERE name = 'CachedPlanSource' AND ident ~ 'materialized_path';
 -- Deleting all.
 DELETE FROM del.plain_adopt; DELETE FROM del.by_id_rootify; DELETE FROM del.by_org_restrict; DELETE FROM del.by_id_cascade;
 SELECT (SELECT count(*) FROM del.plain_adopt) + (SELECT count(*) FROM del.by_id_rootify) + (SELECT count(*) FROM del.by_org_restrict) + (SELECT count(*) FROM del.by_id_cascade) AS left;
