@@ -135,6 +135,6 @@ CALL m.measure('scan', 2, :runs, '{scan,scan_bare,scan_setting}');
 CALL m.measure('point', 5000, :runs, '{point,point_bare}');
 CALL m.measure('point_custom', 2000, :runs, '{point_custom,point_custom_bare}');
 \echo '    totals of every node'
-CALL m.measure('totals', 1, :few, '{totals,totals_below,totals_unnest,totals_one_cte,totals_cte_per_root}');
+CALL m.measure('totals', 20, :few, '{totals,totals_below,totals_unnest,totals_one_cte,totals_cte_per_root}', '{totals_one_cte,totals_cte_per_root}');
 \echo '    check_access'
 CALL m.measure('check_access', 10000, :few, '{check_access}');

@@ -85,6 +85,8 @@ unsafe extern "C-unwind" fn hook(
                 declare_held();
             }
         }
+        // SET CONSTRAINTS in a trigger has foreign keys check right here.
+        super::frames::remember();
         match PREVIOUS {
             Some(next) => {
                 next(statement, query, read_only_tree, context, params, environment, dest, completion);

@@ -167,7 +167,8 @@ unsafe extern "C-unwind" fn judge(query: *const Query, at: c_int, entry: *const 
     }
 }
 
-/// Is the wall's condition in the statement: on the rows that are read, or on those that are written?
+/// Is the wall's condition in the statement: on the rows that are read, or on those that are written? Where
+/// no policy lets the role do what it does, PostgreSQL puts in a constant that is false, and nothing else.
 unsafe fn has_wall(query: *const Query, at: c_int, entry: *const RangeTblEntry) -> bool {
     // SAFETY: the caller's nodes.
     unsafe {
@@ -176,17 +177,26 @@ unsafe fn has_wall(query: *const Query, at: c_int, entry: *const RangeTblEntry) 
         if !conflict.is_null() && (*conflict).exclRelIndex == at {
             return true;
         }
-        let on_rows = relation::list((*entry).securityQuals)
-            .any(|qual| protected::is_wall_of((*entry).relid, qual.cast()));
+        let holds = |qual: *mut Node| is_false(qual) || protected::is_wall_of((*entry).relid, qual);
+        let on_rows = relation::list((*entry).securityQuals).any(|qual| holds(qual.cast()));
         let is_check = |check: *mut c_void| {
             let check: *const pg_sys::WithCheckOption = check.cast();
-            (*check).kind != pg_sys::WCOKind::WCO_VIEW_CHECK
-                && protected::is_wall_of((*entry).relid, (*check).qual)
+            (*check).kind != pg_sys::WCOKind::WCO_VIEW_CHECK && holds((*check).qual)
         };
         let adds = matches!((*query).commandType, pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_MERGE);
         on_rows
             || adds
                 && (*query).resultRelation == at
                 && relation::list((*query).withCheckOptions).any(|check| is_check(check.cast()))
+    }
+}
+
+unsafe fn is_false(qual: *const Node) -> bool {
+    // SAFETY: the node is read as what its tag says.
+    unsafe {
+        !qual.is_null() && (*qual).type_ == pg_sys::NodeTag::T_Const && {
+            let constant = &*qual.cast::<pg_sys::Const>();
+            constant.consttype == pg_sys::BOOLOID && !constant.constisnull && constant.constvalue.value() == 0
+        }
     }
 }

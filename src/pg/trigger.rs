@@ -9,6 +9,11 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+unsafe extern "C" {
+    /// Compares bytes, and raises nothing.
+    fn datumIsEqual(a: Datum, b: Datum, by_value: bool, length: std::ffi::c_int) -> bool;
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Insert,
@@ -172,6 +177,22 @@ impl<'a> Row<'a> {
             pg_sys::getTypeOutputInfo(type_oid, &mut output, &mut is_varlena);
             let value = pg_sys::OidOutputFunctionCall(output, datum);
             Some(CStr::from_ptr(value).to_string_lossy().into_owned())
+        }
+    }
+
+    /// Have both rows of the table the same value there, or none? Told by the stored form first.
+    pub fn agrees(&self, other: &Row<'_>, column: i16) -> bool {
+        match (self.datum(column), other.datum(column)) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                // SAFETY: both are values of the column's type, whose length and passing the descriptor has.
+                let same = unsafe {
+                    let attribute = (*self.desc).attrs.as_ptr().add(column as usize - 1);
+                    datumIsEqual(a, b, (*attribute).attbyval, (*attribute).attlen.into())
+                };
+                same || self.text(column) == other.text(column)
+            }
+            _ => false,
         }
     }
 

@@ -57,6 +57,9 @@ struct State {
     /// Rewrites begun, and rows inserted while one was under way. A user's trigger that one fires may
     /// move nodes too, or put some below a row that has its old path still.
     rewrites: u64,
+    /// Nodes that triggers moved while paths were rewritten, with what they carried: the rewrite may have
+    /// given rows below them the old place anew.
+    meanwhile: HashMap<(Oid, String), HashMap<String, Vec<String>>>,
     /// What the version of relations was when `parents` began: TRUNCATE makes another.
     parents_version: u64,
     /// Paths of parents looked up by this statement. True while this transaction holds the org's lock and
@@ -223,6 +226,8 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     if let Some((root, depth)) = rewriting
         && root == shape.root
         && depth == xact::trigger_depth()
+        // A trigger of the user's own that runs before may have moved the row.
+        && new.agrees(&old, shape.parent)
     {
         refuse_beyond_limits(shape, &new);
         return new;
@@ -372,21 +377,35 @@ fn settle_by_links(shape: &Shape, key: &Key, pending: &mut Pending) {
         .unwrap_or_else(|refusal| refuse(shape, *refusal));
 }
 
-fn settle_moved(shape: &Shape, org: &str, moved: HashMap<String, Vec<String>>) {
+fn settle_moved(shape: &Shape, org: &str, mut moved: HashMap<String, Vec<String>>) {
     if moved.is_empty() {
         return;
     }
+    let tree_org = (shape.root, org.to_owned());
+    let is_inside = state(|s| s.rewriting.is_some_and(|(root, _)| root == shape.root));
     until_quiet((&shape.schema, &shape.name), || {
         let (touched, others) = load(&shape.sql(), org, moved.keys().cloned().collect(), &moved);
         let finals = moves::final_paths(&touched, &others)
             .unwrap_or_else(|trouble| refuse(shape, faults::of_trouble(&trouble)));
+        let batches = moves::rewrites(&touched, &finals);
         rewrite(shape.root, || {
-            for batch in moves::rewrites(&touched, &finals) {
-                run_batch(shape, org, &batch);
+            for batch in &batches {
+                run_batch(shape, org, batch);
             }
             set_own_rows(shape, org, moves::own_rows(&touched, &finals));
         });
+        for (id, carried) in state(|s| s.meanwhile.remove(&tree_org)).unwrap_or_default() {
+            let entry = moved.entry(id).or_default();
+            for path in carried {
+                let given = |r: &moves::Rewrite| Some(format!("{}{}", r.to, path.strip_prefix(&r.from)?));
+                entry.extend(batches.iter().flatten().filter_map(given));
+                entry.push(path);
+            }
+        }
     });
+    if is_inside {
+        state(|s| s.meanwhile.entry(tree_org).or_default().extend(moved));
+    }
 }
 
 /// Rewrites paths until no trigger of the user's own that fired has moved what was placed, or built on

@@ -217,6 +217,28 @@ DROP TRIGGER again ON del.below;
 CREATE TRIGGER always BEFORE UPDATE ON del.below FOR EACH ROW EXECUTE FUNCTION del.inserts('always');
 UPDATE del.below SET parent = NULL WHERE id = 4;
 SELECT id, parent, materialized_path, depth FROM del.below ORDER BY 3;
+-- Triggers that move an ancestor of the row whose path is being written, or that row itself.
+CREATE TABLE del.beneath (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('del.beneath', 'id', 'parent');
+INSERT INTO del.beneath VALUES ('o', 'c', NULL), ('o', 'a', NULL), ('o', 'b', 'a'), ('o', 'k', 'b'), ('o', 'x', 'b'), ('o', 'l', 'k');
+CREATE FUNCTION del.moves_above() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_ARGV[0] = 'ancestor' THEN UPDATE del.beneath SET parent = 'c' WHERE id = 'b' AND parent = 'a'; ELSE NEW.parent := 'c'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER mv BEFORE UPDATE ON del.beneath FOR EACH ROW WHEN (OLD.id = 'k') EXECUTE FUNCTION del.moves_above('ancestor');
+BEGIN;
+UPDATE del.beneath SET parent = 'c' WHERE id = 'a';
+SELECT id, parent, materialized_path, depth FROM del.beneath ORDER BY 3;
+SELECT * FROM crm_tree.check_tree('del.beneath');
+ROLLBACK;
+DROP TRIGGER mv ON del.beneath;
+CREATE TRIGGER mv BEFORE UPDATE ON del.beneath FOR EACH ROW WHEN (OLD.id = 'k') EXECUTE FUNCTION del.moves_above('itself');
+BEGIN;
+UPDATE del.beneath SET parent = 'c' WHERE id = 'a';
+SELECT id, parent, materialized_path, depth FROM del.beneath ORDER BY 3;
+SELECT * FROM crm_tree.check_tree('del.beneath');
+ROLLBACK;
 -- The plans of trees that are no more do not stay for good.
 DO $$
 BEGIN
