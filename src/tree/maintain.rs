@@ -70,6 +70,8 @@ struct State {
     /// Trees that this transaction has deleted from: a node inserted there may be one that was, with
     /// rows below it that know its old place.
     deleted: HashSet<Oid>,
+    /// Nodes that a statement deletes, with their paths, whose children are to be adopted.
+    leaving: HashMap<(Oid, String), Vec<(String, Option<String>)>>,
     /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
     /// fires runs its statements deeper, and gets no exemption.
     rewriting: Option<(Oid, i32)>,
@@ -81,6 +83,8 @@ struct State {
 const MAX_PARENTS: usize = 8192;
 /// After this many vain lookups in a row, rows are left to the end of the statement.
 const MAX_MISSES: u32 = 64;
+/// Deleted nodes remembered at most, to be adopted from together.
+const MAX_LEAVING: usize = 50_000;
 /// Rows without a path that are placed from memory; more are placed by the set.
 const FEW: i32 = 1000;
 /// Times that paths are computed again because triggers moved nodes meanwhile.
@@ -157,6 +161,14 @@ fn leave(shape: &Shape, row: &Row<'_>) {
     state(|s| {
         s.deleted.insert(shape.root);
         s.parents.clear();
+        if shape.adopts
+            && let Some(key) = Key::of(shape, row)
+        {
+            let leaving = s.leaving.entry((shape.root, key.org)).or_default();
+            if leaving.len() < MAX_LEAVING {
+                leaving.push((key.id, row.text(shape.path)));
+            }
+        }
     });
 }
 
@@ -590,6 +602,10 @@ pub fn is_rewriting() -> bool {
 
 /// AFTER ROW of DELETE in a tree that adopts: children go to the nearest ancestor that is left.
 /// Fires before the foreign key's own trigger, which sorts behind it by name.
+///
+/// The statement's first event does it for all that the statement deleted: one after the other, a path
+/// would be written below a node that is gone and whose turn has not come, and the foreign key looks at
+/// once at a row that this transaction has inserted.
 pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::AfterRow, &[Event::Delete]);
     let shape = Shape::of(call);
@@ -597,31 +613,54 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
     let Some(key) = Key::of(&shape, &old) else {
         return Outcome::Done;
     };
+    let tree_org = (shape.root, key.org.clone());
+    let mut paths: HashMap<String, Option<String>> =
+        state(|s| s.leaving.remove(&tree_org)).unwrap_or_default().into_iter().collect();
+    paths.entry(key.id).or_insert_with(|| old.text(shape.path));
     let sql = shape.sql();
+    let org = key.org.as_str();
     role::as_table_owner(shape.owner, || {
-        let still_there = spi::run::<2>(&sql.place_of(), vec![Arg::Text(&key.org), Arg::Text(&key.id)]);
-        if !still_there.is_empty() {
-            return; // The row only changed its partition.
+        let parents: Vec<String> = spi::run::<1>(
+            &sql.with_children(),
+            vec![Arg::Text(org), Arg::Texts(paths.keys().cloned().collect())],
+        )
+        .into_iter()
+        .filter_map(|[id]| id)
+        .collect();
+        if parents.is_empty() {
+            return;
         }
-        let tree_org = (shape.root, key.org.clone());
-        locks::take(shape.root, Some(&key.org), Work::Move);
-        let above: Vec<String> = if deferred::is_flagged(&tree_org) {
-            let links =
-                by_links::upwards(&sql, &key.org, std::slice::from_ref(&key.id), Seen::BeforeStatement);
-            by_links::above(&key.id, &links)
-        } else {
-            old.text(shape.path)
-                .map(|p| path::ids(&p).filter(|id| *id != key.id).map(str::to_owned).collect())
+        // A row may only have changed its partition, or a trigger may have kept it.
+        let still_there: HashSet<String> =
+            spi::run::<3>(&sql.nodes(), vec![Arg::Text(org), Arg::Texts(parents.clone())])
+                .into_iter()
+                .filter_map(|[id, ..]| id)
+                .collect();
+        let gone: Vec<String> = parents.into_iter().filter(|id| !still_there.contains(id)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        locks::take(shape.root, Some(org), Work::Move);
+        let links = deferred::is_flagged(&tree_org)
+            .then(|| by_links::upwards(&sql, org, &gone, Seen::BeforeStatement));
+        let survivor = |id: &String| {
+            let above: Vec<String> = match &links {
+                Some(links) => by_links::above(id, links),
+                None => paths[id]
+                    .as_deref()
+                    .map(|p| path::ids(p).filter(|at| at != id).map(str::to_owned).collect())
+                    .unwrap_or_default(),
+            };
+            spi::run::<1>(&sql.nearest_survivor(), vec![Arg::Text(org), Arg::Texts(above)])
+                .into_iter()
+                .next()
+                .and_then(|[id]| id)
                 .unwrap_or_default()
         };
-        let survivor = spi::run::<1>(&sql.nearest_survivor(), vec![Arg::Text(&key.org), Arg::Texts(above)])
-            .into_iter()
-            .next()
-            .and_then(|[id]| id)
-            .unwrap_or_default();
+        let survivors = gone.iter().map(survivor).collect();
         spi::run::<0>(
             &sql.reparent_children(),
-            vec![Arg::Text(&key.org), Arg::Text(&key.id), Arg::Text(&survivor)],
+            vec![Arg::Text(org), Arg::Texts(gone), Arg::Texts(survivors)],
         );
     });
     Outcome::Done

@@ -59,6 +59,8 @@ pub struct Shape {
     pub org_type: String,
     pub id_type: String,
     pub max_depth: i32,
+    /// Do children of a deleted node go to the one above it?
+    pub adopts: bool,
     /// Does the registry have this tree, with these columns?
     registered: bool,
     /// Is the table behind the wall, by the org column of the tree?
@@ -188,7 +190,7 @@ impl Shape {
     fn read(relation: Oid, args: &[String]) -> Shape {
         let root = relation::partition_root(relation);
         let table = relation::facts(root);
-        let [org, id, parent, path, depth, max_depth, _on_delete] = args else {
+        let [org, id, parent, path, depth, max_depth, on_delete] = args else {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
                 format!("a tree trigger of {}.{} has {} arguments", table.schema, table.name, args.len()),
@@ -230,6 +232,7 @@ impl Shape {
             key_index: KeyIndex::of(relation, number(org), number(id)),
             columns,
             max_depth: max_depth.parse().unwrap_or(32),
+            adopts: on_delete == "adopt",
             history: role::as_table_owner(table.owner, || super::history::table_of(root)),
             schema: table.schema,
             name: table.name,
@@ -446,11 +449,24 @@ impl Sql {
         )
     }
 
-    /// Hangs the children of `$2` below `$3`, or makes them roots where `$3` is empty.
+    /// Of the ids `$2`, those that have children.
+    pub fn with_children(&self) -> String {
+        format!(
+            "SELECT DISTINCT t.{parent}::pg_catalog.text FROM {table} t
+              WHERE {org} AND t.{parent} OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.text[]::{id_type}[])",
+            table = self.table,
+            parent = self.parent,
+            org = self.in_org("t"),
+            id_type = self.id_type,
+        )
+    }
+
+    /// Hangs the children of each of `$2` below its like in `$3`, or makes them roots where that is empty.
     pub fn reparent_children(&self) -> String {
         format!(
-            "UPDATE {table} AS t SET {parent} = (CASE WHEN $3 OPERATOR(pg_catalog.<>) '' THEN $3 END)::{id_type}
-              WHERE {org} AND t.{parent} OPERATOR(pg_catalog.=) $2::{id_type}",
+            "UPDATE {table} AS t SET {parent} = (CASE WHEN m.survivor OPERATOR(pg_catalog.<>) '' THEN m.survivor END)::{id_type}
+               FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS m(id, survivor)
+              WHERE {org} AND t.{parent} OPERATOR(pg_catalog.=) m.id::{id_type}",
             table = self.table,
             parent = self.parent,
             org = self.in_org("t"),

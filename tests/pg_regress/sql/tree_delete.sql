@@ -239,6 +239,23 @@ UPDATE del.beneath SET parent = 'c' WHERE id = 'a';
 SELECT id, parent, materialized_path, depth FROM del.beneath ORDER BY 3;
 SELECT * FROM crm_tree.check_tree('del.beneath');
 ROLLBACK;
+-- Parents and grandchildren that go together, adopted from; inserted by the same transaction, or before. Many at once.
+CREATE TABLE del.kin (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('del.kin', 'id', 'parent', on_delete => 'adopt', max_depth => 200);
+BEGIN;
+INSERT INTO del.kin VALUES ('o', 'b', NULL), ('o', 'k', 'b'), ('o', 'r', 'k'), ('o', 's', 'r');
+DELETE FROM del.kin WHERE id IN ('b', 'r');
+SELECT id, parent, materialized_path FROM del.kin ORDER BY 3;
+ROLLBACK;
+BEGIN;
+INSERT INTO del.kin SELECT 'o', 'n' || i, CASE WHEN i > 1 THEN 'n' || i - 1 END FROM generate_series(1, 150) i;
+DELETE FROM del.kin WHERE substr(id, 2)::int % 3 > 0;
+SELECT count(*), max(depth), bool_and(parent IS NOT DISTINCT FROM CASE WHEN id <> 'n3' THEN 'n' || substr(id, 2)::int - 3 END) FROM del.kin;
+SELECT * FROM crm_tree.check_tree('del.kin');
+COMMIT;
+DELETE FROM del.kin WHERE substr(id, 2)::int % 2 = 0;
+SELECT count(*), max(depth) FROM del.kin;
+SELECT * FROM crm_tree.check_tree('del.kin');
 -- The plans of trees that are no more do not stay for good.
 DO $$
 BEGIN
