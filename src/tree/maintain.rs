@@ -49,6 +49,9 @@ impl Pending {
     }
 }
 
+/// A node that is deleted: its id, and its path where it had one.
+type Leaving = (String, Option<String>);
+
 #[derive(Default)]
 struct State {
     /// What was settled inside a savepoint that rolls back is pending again: an outer statement's may
@@ -71,7 +74,7 @@ struct State {
     /// rows below it that know its old place.
     deleted: HashSet<Oid>,
     /// Nodes that a statement deletes, with their paths, whose children are to be adopted.
-    leaving: HashMap<(Oid, String), Vec<(String, Option<String>)>>,
+    leaving: HashMap<(Oid, String), Vec<Leaving>>,
     /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
     /// fires runs its statements deeper, and gets no exemption.
     rewriting: Option<(Oid, i32)>,
