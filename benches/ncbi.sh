@@ -127,31 +127,31 @@ echo
 sql <<SQL
 SELECT '| measure | ours, ms | rival | rival, ms | ratio | figure | |';
 SELECT '|---|--:|---|--:|--:|--:|---|';
-SELECT format('| %s | %s | %s | %s | %s × | %s | %s |', l.what, round(ours, digits), l.shown, round(theirs, digits), round(ratio, 2),
+SELECT format('| %s | %s | %s | %s | %s × | %s | %s |', coalesce(nullif(l.what, ''), U&'\2033'), round(ours, digits), l.shown, round(theirs, digits), round(ratio, 2),
               '≤ ' || figure || ' ×', CASE WHEN ratio <= figure THEN 'met' WHEN ratio > figure THEN '**short**' END)
   FROM (VALUES (1, '\`COPY\` of $nodes nodes in random order', 'load', 'tree', 'bare', 'bare', 2.0, 0),
-               (2, '″', 'load', 'tree', 'ltree', 'ltree, GiST, triggers', NULL, 0),
-               (3, '″', 'load', 'tree', 'closure', 'closure table, triggers', NULL, 0),
-               (4, '″', 'load', 'tree', 'adjacency', 'parent links alone', NULL, 0),
+               (2, '', 'load', 'tree', 'ltree', 'ltree, GiST, triggers', NULL, 0),
+               (3, '', 'load', 'tree', 'closure', 'closure table, triggers', NULL, 0),
+               (4, '', 'load', 'tree', 'adjacency', 'parent links alone', NULL, 0),
                (5, '\`load_tree\` of the same from a staging table', 'load', 'load_tree', 'bare', 'bare', 1.2, 0),
                (6, '\`check_tree\` (both in parallel workers)', 'check', 'check_tree', 'edge_check', 'edge check', 1.5, 0),
                (7, 'single-row insert', 'insert', 'tree', 'bare', 'bare', 1.25, 4),
-               (8, '″', 'insert', 'tree', 'ltree', 'ltree', NULL, 4),
-               (9, '″', 'insert', 'tree', 'closure', 'closure table', NULL, 4),
-               (10, '″', 'insert', 'tree', 'adjacency', 'parent links alone', NULL, 4),
+               (8, '', 'insert', 'tree', 'ltree', 'ltree', NULL, 4),
+               (9, '', 'insert', 'tree', 'closure', 'closure table', NULL, 4),
+               (10, '', 'insert', 'tree', 'adjacency', 'parent links alone', NULL, 4),
                (11, 'move of a subtree of $size', 'move', 'tree', 'bare', 'bare', 1.15, 1),
-               (12, '″', 'move', 'tree', 'ltree', 'ltree', NULL, 1),
-               (13, '″', 'move', 'tree', 'closure', 'closure table', NULL, 1),
-               (14, '″', 'move', 'tree', 'adjacency', 'parent links alone', NULL, 1),
+               (12, '', 'move', 'tree', 'ltree', 'ltree', NULL, 1),
+               (13, '', 'move', 'tree', 'closure', 'closure table', NULL, 1),
+               (14, '', 'move', 'tree', 'adjacency', 'parent links alone', NULL, 1),
                (15, 'nodes of a subtree of $size', 'subtree_10000', 'tree', 'adjacency', 'recursive CTE', NULL, 3),
-               (16, '″', 'subtree_10000', 'tree', 'ltree', 'ltree', NULL, 3),
-               (17, '″', 'subtree_10000', 'tree', 'closure', 'closure table', NULL, 3),
+               (16, '', 'subtree_10000', 'tree', 'ltree', 'ltree', NULL, 3),
+               (17, '', 'subtree_10000', 'tree', 'closure', 'closure table', NULL, 3),
                (18, 'nodes of a subtree of 100', 'subtree_100', 'tree', 'adjacency', 'recursive CTE', NULL, 3),
-               (19, '″', 'subtree_100', 'tree', 'ltree', 'ltree', NULL, 3),
-               (20, '″', 'subtree_100', 'tree', 'closure', 'closure table', NULL, 3),
+               (19, '', 'subtree_100', 'tree', 'ltree', 'ltree', NULL, 3),
+               (20, '', 'subtree_100', 'tree', 'closure', 'closure table', NULL, 3),
                (21, 'rows of the $levels ancestors of the deepest', 'above', 'tree', 'adjacency', 'recursive CTE', NULL, 3),
-               (22, '″', 'above', 'tree', 'ltree', 'ltree', NULL, 3),
-               (23, '″', 'above', 'tree', 'closure', 'closure table', NULL, 3)) l (n, what, measure, ours_name, rival, shown, figure, digits)
+               (22, '', 'above', 'tree', 'ltree', 'ltree', NULL, 3),
+               (23, '', 'above', 'tree', 'closure', 'closure table', NULL, 3)) l (n, what, measure, ours_name, rival, shown, figure, digits)
  CROSS JOIN LATERAL (
        SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY o.ms)::numeric AS ours, percentile_cont(0.5) WITHIN GROUP (ORDER BY r.ms)::numeric AS theirs,
               percentile_cont(0.5) WITHIN GROUP (ORDER BY o.ms / r.ms)::numeric AS ratio
