@@ -9,11 +9,6 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-unsafe extern "C" {
-    /// Compares bytes, and raises nothing.
-    fn datumIsEqual(a: Datum, b: Datum, by_value: bool, length: std::ffi::c_int) -> bool;
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Insert,
@@ -180,17 +175,21 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Have both rows of the table the same value there, or none? Told by the stored form first.
+    /// Have both rows of the table the same value there, or none?
     pub fn agrees(&self, other: &Row<'_>, column: i16) -> bool {
         match (self.datum(column), other.datum(column)) {
             (None, None) => true,
             (Some(a), Some(b)) => {
-                // SAFETY: both are values of the column's type, whose length and passing the descriptor has.
-                let same = unsafe {
-                    let attribute = (*self.desc).attrs.as_ptr().add(column as usize - 1);
-                    datumIsEqual(a, b, (*attribute).attbyval, (*attribute).attlen.into())
-                };
-                same || self.text(column) == other.text(column)
+                // SAFETY: both are values of the column's type.
+                unsafe {
+                    match pg_sys::SPI_gettypeid(self.desc, column.into()) {
+                        pg_sys::INT8OID | pg_sys::INT4OID | pg_sys::INT2OID => a.value() == b.value(),
+                        pg_sys::UUIDOID => {
+                            pgrx::Uuid::from_datum(a, false) == pgrx::Uuid::from_datum(b, false)
+                        }
+                        _ => self.text(column) == other.text(column),
+                    }
+                }
             }
             _ => false,
         }
