@@ -69,7 +69,7 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
         && value(&links.tree_parent).is_some()
         && let Some(share) = links.tree_pct.as_deref().and_then(value)
     {
-        expect_ownership(links.tree, &id, &share);
+        expect_ownership(links.tree, || id.clone(), &share);
     }
     locks::take(links.tree, Some(&org), Work::Move);
     let key = (links.tree, org);
@@ -159,10 +159,22 @@ fn refuse_cycle(links: &Links, way: &[String]) -> ! {
 }
 
 /// Refuses an edge that owns less than nothing of a node or more than all of it.
-pub fn expect_ownership(tree: Oid, id: &str, share: &str) {
+pub fn expect_ownership(tree: Oid, id: impl FnOnce() -> String, share: &str) {
     let is_share = |share: AnyNumeric| share >= AnyNumeric::from(0) && share <= AnyNumeric::from(100);
-    if !AnyNumeric::try_from(share).is_ok_and(is_share) {
-        refuse_ownership(tree, id, share);
+    if !is_plainly_a_share(share) && !AnyNumeric::try_from(share).is_ok_and(is_share) {
+        refuse_ownership(tree, &id(), share);
+    }
+}
+
+/// True of what is written as nearly every share is: two digits or 100, and digits behind a point, all
+/// zero behind 100. Each inserted row asks, and a numeric costs a tenth of what it takes to place one.
+fn is_plainly_a_share(share: &str) -> bool {
+    let (whole, rest) = share.split_once('.').unwrap_or((share, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    match whole.len() {
+        1 | 2 => digits(whole) && digits(rest),
+        3 => whole == "100" && rest.bytes().all(|b| b == b'0'),
+        _ => false,
     }
 }
 
@@ -181,10 +193,22 @@ fn refuse_ownership(tree: Oid, id: &str, share: &str) -> ! {
 
 #[cfg(test)]
 mod tests {
-    use super::shortest_way_round;
+    use super::{is_plainly_a_share, shortest_way_round};
 
     fn way(id: &str, edges: &[(&str, &str)]) -> Vec<String> {
         shortest_way_round(id, edges.iter().map(|(c, p)| ((*c).to_owned(), (*p).to_owned())))
+    }
+
+    #[test]
+    fn plain_shares_are_from_0_to_100() {
+        for share in ["0", "7", "00", "51.0000", "99.9999", "100", "100.", "100.0000"] {
+            assert!(is_plainly_a_share(share), "{share}");
+        }
+        for share in
+            ["", ".5", "-1", "+1", "1e3", "NaN", "100.0001", "101", "1000", "5.-1", "1.0.0", "\u{664}"]
+        {
+            assert!(!is_plainly_a_share(share), "{share}");
+        }
     }
 
     #[test]

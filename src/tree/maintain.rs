@@ -280,7 +280,7 @@ fn refuse_bad_ownership(shape: &Shape, row: &Row<'_>) {
     if let Some(share) = shape.ownership.and_then(|column| row.text(column))
         && row.text(shape.parent).is_some()
     {
-        judge::expect_ownership(shape.root, &row.text(shape.id).unwrap_or_default(), &share);
+        judge::expect_ownership(shape.root, || row.text(shape.id).unwrap_or_default(), &share);
     }
 }
 
