@@ -103,18 +103,16 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
         {
             return false;
         }
-        if !is_asked() {
-            frames::remember();
-            return true;
-        }
-        for entry in super::relation::list(tables) {
-            let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
-            // Without permissions to check: a partition that the planner added, a rule's OLD and NEW.
-            if entry.rtekind == pg_sys::RTEKind::RTE_RELATION
-                && entry.requiredPerms != 0
-                && !passes(entry.relid, entry.checkAsUser, loud)
-            {
-                return false;
+        if is_asked() {
+            for entry in super::relation::list(tables) {
+                let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
+                // Without permissions to check: a partition that the planner added, a rule's OLD and NEW.
+                if entry.rtekind == pg_sys::RTEKind::RTE_RELATION
+                    && entry.requiredPerms != 0
+                    && !passes(entry.relid, entry.checkAsUser, loud)
+                {
+                    return false;
+                }
             }
         }
         frames::remember();
@@ -132,14 +130,12 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
         {
             return false;
         }
-        if !is_asked() {
-            frames::remember();
-            return true;
-        }
-        for info in super::relation::list(infos) {
-            let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
-            if !passes(info.relid, info.checkAsUser, loud) {
-                return false;
+        if is_asked() {
+            for info in super::relation::list(infos) {
+                let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
+                if !passes(info.relid, info.checkAsUser, loud) {
+                    return false;
+                }
             }
         }
         frames::remember();
