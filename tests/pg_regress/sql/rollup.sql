@@ -203,6 +203,17 @@ SELECT crm_tree.bind_session('00000000-0000-0000-0000-0000000c0012'::uuid);
 SELECT * FROM reg_rollup.arr_rollup('00000000-0000-0000-0000-0000000000a1');
 SELECT * FROM reg_rollup.arr_rollup_tree();
 SELECT reg_rollup.org_total();
+-- of 1,500 accounts, planned for as many, and of fewer: as the one pass over the tree has them
+INSERT INTO reg_rollup.account (account_id, parent_account_id, name, ownership_pct)
+SELECT pg_temp.id(5000 + i), CASE WHEN i > 1 THEN pg_temp.id(5000 + i / 2) END, 'b' || i, CASE WHEN i % 3 = 0 THEN 60 ELSE 100 END FROM generate_series(1, 1500) i;
+INSERT INTO reg_rollup.fct_account_arr_snapshot (snapshot_date, account_id, arr_usd)
+SELECT '2026-03-31', pg_temp.id(5000 + i), i + 0.01 FROM generate_series(1, 1500) i WHERE i % 5 <> 0;
+SELECT * FROM reg_rollup.arr_rollup(pg_temp.id(5001));
+SELECT (SELECT sum(i + 0.01) FROM generate_series(1, 1500) i WHERE i % 5 <> 0) AS total, (SELECT sum((i + 0.01) * 0.4) FROM generate_series(1, 1500) i WHERE i % 5 <> 0 AND i % 3 = 0) AS unallocated;
+SELECT count(*) AS nodes, max(r.accounts) AS most,
+       count(*) FILTER (WHERE (r.own_usd, r.total_usd, r.accounts, r.duplicates_suppressed, r.unallocated_usd, r.missing, r.as_of, r.source)
+                           <> (t.own_usd, t.total_usd, t.descendants + 1, t.duplicates_suppressed, t.unallocated_usd, t.missing, t.as_of, t.source)) AS wrong
+  FROM reg_rollup.arr_rollup_tree() t CROSS JOIN LATERAL reg_rollup.arr_rollup(t.account_id) r;
 SELECT crm_tree.unbind();
 RESET ROLE;
 -- a row whose parent is not among those of the path's range: taken by the links, as a root; links that turn have no totals

@@ -29,8 +29,10 @@ INSERT INTO crm.account_share (account_id, user_id, permission_level) SELECT uui
 SELECT * FROM crm.recompute_sharing('full');";
 
 /// Reading and writing statements of an application.
-const STATEMENTS: [&str; 31] = [
+const STATEMENTS: [&str; 32] = [
     "SELECT * FROM crm.arr_rollup(uuid_of('a', 4))",
+    // As arr_rollup() sums more than a thousand accounts up.
+    "SELECT * FROM crm._arr_of(array_fill(uuid_of('a', 4), '{1001}'), array_fill(100.0, '{1001}'), uuid_of('a', 4), current_date)",
     "SELECT * FROM crm.arr_rollup(uuid_of('a', 4), NULL, 'weighted')",
     "SELECT * FROM crm.arr_rollup(uuid_of('a', 4), NULL, 'primary')",
     "SELECT count(*) FROM crm.arr_rollup_tree(uuid_of('a', 4))",
