@@ -159,11 +159,13 @@ pub fn opt_text(row: &spi::SpiHeapTupleData, n: usize) -> Option<String> {
     row.get::<String>(n).ok().flatten()
 }
 
-/// Runs a query as the caller and reads each row.
+/// Runs a query as the current user, who need not be who chose the search_path, and reads each row.
 pub fn rows<T>(sql: &str, args: &[DatumWithOid<'_>], read: impl Fn(&spi::SpiHeapTupleData) -> T) -> Vec<T> {
-    Spi::connect(|client| {
-        let table = client.select(sql, None, args).unwrap_or_else(|e| error!("{e}"));
-        table.map(|row| read(&row)).collect()
+    settings::on_safe_path(|| {
+        Spi::connect(|client| {
+            let table = client.select(sql, None, args).unwrap_or_else(|e| error!("{e}"));
+            table.map(|row| read(&row)).collect()
+        })
     })
 }
 

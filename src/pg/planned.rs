@@ -167,8 +167,11 @@ unsafe extern "C-unwind" fn judge(query: *const Query, at: c_int, entry: *const 
     }
 }
 
-/// Is the wall's condition in the statement: on the rows that are read, or on those that are written? Where
+/// Is the wall's condition in the statement: on the rows that are read, and on those that are written? Where
 /// no policy lets the role do what it does, PostgreSQL puts in a constant that is false, and nothing else.
+///
+/// Anybody can put a condition on rows, by a view that is a security barrier; checks of row security's kind
+/// come from policies alone.
 unsafe fn has_wall(query: *const Query, at: c_int, entry: *const RangeTblEntry) -> bool {
     // SAFETY: the caller's nodes.
     unsafe {
@@ -178,16 +181,19 @@ unsafe fn has_wall(query: *const Query, at: c_int, entry: *const RangeTblEntry) 
             return true;
         }
         let holds = |qual: *mut Node| is_false(qual) || protected::is_wall_of((*entry).relid, qual);
-        let on_rows = relation::list((*entry).securityQuals).any(|qual| holds(qual.cast()));
-        let is_check = |check: *mut c_void| {
-            let check: *const pg_sys::WithCheckOption = check.cast();
-            (*check).kind != pg_sys::WCOKind::WCO_VIEW_CHECK && holds((*check).qual)
+        let on_read = || relation::list((*entry).securityQuals).any(|qual| holds(qual.cast()));
+        let on_written = || {
+            relation::list((*query).withCheckOptions).any(|check| {
+                let check: *const pg_sys::WithCheckOption = check.cast();
+                (*check).kind != pg_sys::WCOKind::WCO_VIEW_CHECK && holds((*check).qual)
+            })
         };
-        let adds = matches!((*query).commandType, pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_MERGE);
-        on_rows
-            || adds
-                && (*query).resultRelation == at
-                && relation::list((*query).withCheckOptions).any(|check| is_check(check.cast()))
+        match (*query).commandType {
+            _ if (*query).resultRelation != at => on_read(),
+            pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_MERGE => on_written(),
+            pg_sys::CmdType::CMD_UPDATE => on_read() && on_written(),
+            _ => on_read(),
+        }
     }
 }
 

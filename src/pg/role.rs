@@ -1,6 +1,6 @@
 //! Roles: who is asking, what they may, and acting for another with the rights that need it.
 
-use super::frames;
+use super::{frames, settings};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::cell::Cell;
@@ -198,9 +198,10 @@ pub fn is_walled(role: Oid, relation: Oid) -> bool {
 }
 
 /// Works as the extension's owner, for the one write to a registry that its caller may not do
-/// himself. Statements run inside must name only catalog and `crm_tree` objects, qualified.
+/// himself. Statements run inside must name only catalog and `crm_tree` objects, qualified; no name
+/// in them is looked up on the path of whoever calls.
 pub fn as_extension_owner<R>(work: impl FnOnce() -> R) -> R {
-    act_as(extension_owner(), 0, work)
+    act_as(extension_owner(), 0, || settings::on_safe_path(work))
 }
 
 fn extension_owner() -> Oid {

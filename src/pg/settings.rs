@@ -35,6 +35,12 @@ pub fn with<R>(values: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Does work in which names that are not qualified are the server's own. For statements that fire no
+/// trigger of the user's, which would not find what is his.
+pub fn on_safe_path<R>(work: impl FnOnce() -> R) -> R {
+    with(&[(c"search_path", c"pg_catalog, pg_temp")], work)
+}
+
 /// A setting that is off while this lives, by the variable behind it: that is cheaper than the setting's
 /// own machinery where it is done for each row.
 struct Off {

@@ -84,6 +84,10 @@ pub enum Seen {
 /// Runs `sql` as the current user, past the row security of his own tables, and returns its rows;
 /// every column must be text.
 ///
+/// Who that is need not be who chose the search_path. A statement that only reads finds the server's
+/// own names on it alone; one that writes must qualify its own, since the triggers that it fires look
+/// theirs up.
+///
 /// Row security enters a statement when it is rewritten, so only planning goes past it. What runs
 /// while the statement does, a trigger of the user's own above all, is behind the wall as always;
 /// the plans made in there would otherwise stay in the session and show every org.
@@ -93,14 +97,29 @@ pub fn run<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
 
 /// The same for a state of the tables that is chosen.
 pub fn look<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
-    frames::own(Reach::Statement, || settings::without_jit(|| look_own(seen, sql, args, true)))
+    look_on_path(seen, sql, args, true)
+}
+
+fn look_on_path<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: bool) -> Rows<N> {
+    let work = || look_own(seen, sql, args, past);
+    frames::own(Reach::Statement, || {
+        settings::without_jit(|| {
+            // Policies may call functions that look for what is on the path.
+            if past && only_reads(sql) { settings::on_safe_path(work) } else { work() }
+        })
+    })
+}
+
+/// A table that is called like a command makes its statement one that writes, which is qualified.
+fn only_reads(sql: &str) -> bool {
+    !["INSERT ", "UPDATE ", "DELETE ", "MERGE "].iter().any(|command| sql.contains(command))
 }
 
 /// Runs `sql` on a table of `owner` as the current user: past its row security only where he may do
 /// what the owner may. Its policies name what he is to be held to.
 pub fn run_as_caller<const N: usize>(owner: pg_sys::Oid, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
     let past = role::has_privileges_of(role::current(), owner);
-    frames::own(Reach::Statement, || settings::without_jit(|| look_own(Seen::Now, sql, args, past)))
+    look_on_path(Seen::Now, sql, args, past)
 }
 
 fn look_own<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: bool) -> Rows<N> {

@@ -154,7 +154,7 @@ pub fn record<'a>(call: &Call<'a>) -> Outcome<'a> {
         ids.dedup();
         let only = (!noted.too_many).then_some(ids.as_slice());
         // The statements run with the owner's rights: they must find no operator of the writer's.
-        settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], || {
+        settings::on_safe_path(|| {
             if noted.edges.is_some() || holds_alone(&tree_org) {
                 history.agree(&tree_org.1, only);
             } else {
@@ -214,7 +214,7 @@ fn writing<R>(work: impl FnOnce() -> R) -> R {
 /// Who a change is written down for: the bound user, else whoever logged in.
 fn changed_by() -> String {
     session::user().unwrap_or_else(|| {
-        spi::run::<1>("SELECT session_user::text", vec![])
+        spi::run::<1>("SELECT session_user::pg_catalog.text", vec![])
             .into_iter()
             .next()
             .and_then(|[name]| name)
@@ -459,11 +459,11 @@ impl History {
 
 /// The history table of a tree, as written in SQL; None where it keeps none.
 pub fn table_of(root: Oid) -> Option<String> {
-    let sql = "SELECT n.nspname::text, c.relname::text
+    let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
                  FROM crm_tree._trees() t
-                 LEFT JOIN pg_catalog.pg_class c ON c.oid = t.history
-                 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE t.relation = $1::pg_catalog.oid AND t.history IS NOT NULL";
+                 LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.history::pg_catalog.oid
+                 LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+                WHERE t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.history IS NOT NULL";
     let root = root.to_u32().to_string();
     match spi::run::<2>(sql, vec![Arg::Text(&root)]).into_iter().next()? {
         [Some(schema), Some(name)] => Some(format!("{}.{}", ident(&schema), ident(&name))),

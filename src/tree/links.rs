@@ -28,8 +28,8 @@ impl Links {
     /// The tree with second parents that this relation is a side of, or a partition of a side.
     pub fn of(relation: pg_sys::Oid) -> Option<Links> {
         let root = relation::partition_root(relation).to_u32().to_string();
-        let columns = "l.relation::pg_catalog.oid::text, l.tree::pg_catalog.oid::text, l.org_column, l.parent_column,
-                       l.child_column, l.pct_column, l.tree_pct_column, t.org_column::text, t.id_column::text, t.parent_column::text";
+        let columns = "l.relation::pg_catalog.oid::pg_catalog.text, l.tree::pg_catalog.oid::pg_catalog.text, l.org_column, l.parent_column,
+                       l.child_column, l.pct_column, l.tree_pct_column, t.org_column::pg_catalog.text, t.id_column::pg_catalog.text, t.parent_column::pg_catalog.text";
         let join = "crm_tree.tree_links l JOIN crm_tree.tree t
                        ON t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) l.tree::pg_catalog.oid";
         let [links, tree, org, parent, child, pct, tree_pct, tree_org, tree_id, tree_parent] =
@@ -103,6 +103,16 @@ pub fn ownership_column_of(tree: pg_sys::Oid) -> Option<String> {
     column
 }
 
+/// Do nodes of this tree have second parents?
+pub fn has_links(tree: pg_sys::Oid) -> bool {
+    let mut found = false;
+    scan::all(c"tree_links", |links| {
+        found |= links.oid(c"tree") == Some(tree);
+        found
+    });
+    found
+}
+
 pub fn refuse_lost_column(column: &str) -> ! {
     Refusal::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
@@ -112,8 +122,9 @@ pub fn refuse_lost_column(column: &str) -> ! {
     .raise()
 }
 
-/// Statements over both kinds of edge. `$1` is the org, `$2` a node. Operators are named in full:
-/// they run as the tables' owner, under whatever search path the writer has set.
+/// Statements over both kinds of edge. `$1` is the org, `$2` a node. Operators and types are named in
+/// full: they run as the tables' owner, under whatever search path the writer has set. A percentage
+/// goes by its text, which says all of a binary fraction.
 pub struct LinkSql {
     pub links: String,
     pub tree: String,
@@ -132,7 +143,7 @@ pub struct LinkSql {
 impl LinkSql {
     pub fn any(&self) -> String {
         format!(
-            "SELECT ''::text FROM {} l WHERE l.{} OPERATOR(pg_catalog.=) $1::{} LIMIT 1",
+            "SELECT ''::pg_catalog.text FROM {} l WHERE l.{} OPERATOR(pg_catalog.=) $1::{} LIMIT 1",
             self.links, self.org, self.org_type
         )
     }
@@ -173,7 +184,7 @@ impl LinkSql {
     /// Is the node its own ancestor?
     pub fn turns(&self) -> String {
         format!(
-            "{} SELECT ''::text FROM up WHERE NOT up.start AND up.id OPERATOR(pg_catalog.=) $2::{} LIMIT 1",
+            "{} SELECT ''::pg_catalog.text FROM up WHERE NOT up.start AND up.id OPERATOR(pg_catalog.=) $2::{} LIMIT 1",
             self.above(),
             self.id_type
         )
@@ -182,7 +193,7 @@ impl LinkSql {
     /// The edges above the node: child, parent.
     pub fn edges_above(&self) -> String {
         format!(
-            "{} SELECT DISTINCT up.id::text, e.id::text FROM up CROSS JOIN LATERAL ({}) e(id)",
+            "{} SELECT DISTINCT up.id::pg_catalog.text, e.id::pg_catalog.text FROM up CROSS JOIN LATERAL ({}) e(id)",
             self.above(),
             self.parents("up.id")
         )
@@ -193,7 +204,7 @@ impl LinkSql {
     pub fn overowned(&self) -> Option<String> {
         let of_tree = self.tree_pct.as_ref().map(|pct| {
             format!(
-                "SELECT t.{pct}::pg_catalog.numeric FROM {tree} t
+                "SELECT t.{pct}::pg_catalog.text::pg_catalog.numeric FROM {tree} t
                   WHERE t.{tree_org} OPERATOR(pg_catalog.=) $1::{org_type} AND t.{tree_id} OPERATOR(pg_catalog.=) $2::{id_type}
                     AND t.{tree_parent} IS NOT NULL",
                 tree = self.tree,
@@ -206,7 +217,7 @@ impl LinkSql {
         });
         let of_links = self.pct.as_ref().map(|pct| {
             format!(
-                "SELECT l.{pct}::pg_catalog.numeric FROM {links} l
+                "SELECT l.{pct}::pg_catalog.text::pg_catalog.numeric FROM {links} l
                   WHERE l.{org} OPERATOR(pg_catalog.=) $1::{org_type} AND l.{child} OPERATOR(pg_catalog.=) $2::{id_type}",
                 links = self.links,
                 org = self.org,
@@ -218,7 +229,7 @@ impl LinkSql {
         let shares: Vec<String> = of_tree.into_iter().chain(of_links).collect();
         (!shares.is_empty()).then(|| {
             format!(
-                "SELECT pg_catalog.sum(s.pct)::text, pg_catalog.min(s.pct)::text FROM ({}) s(pct)
+                "SELECT pg_catalog.sum(s.pct)::pg_catalog.text, pg_catalog.min(s.pct)::pg_catalog.text FROM ({}) s(pct)
                  HAVING pg_catalog.sum(s.pct) OPERATOR(pg_catalog.>) 100 OR pg_catalog.min(s.pct) OPERATOR(pg_catalog.<) 0",
                 shares.join(" UNION ALL ")
             )
@@ -240,11 +251,11 @@ impl LinkSql {
                  SELECT s.{org}, s.{child}, s.{parent} FROM {links} s WHERE {in_org}
                  UNION
                  SELECT up.org, up.start, e.id FROM up CROSS JOIN LATERAL (
-                     SELECT t.{tree_parent} FROM {tree} t WHERE t.{tree_org} = up.org AND t.{tree_id} = up.at AND t.{tree_parent} IS NOT NULL
+                     SELECT t.{tree_parent} FROM {tree} t WHERE t.{tree_org} OPERATOR(pg_catalog.=) up.org AND t.{tree_id} OPERATOR(pg_catalog.=) up.at AND t.{tree_parent} IS NOT NULL
                      UNION ALL
-                     SELECT l.{parent} FROM {links} l WHERE l.{org} = up.org AND l.{child} = up.at) e(id)
-                  WHERE up.at <> up.start)
-             SELECT org::text, start::text, 'link_cycle', 'is its own ancestor through a second parent' FROM up WHERE at = start",
+                     SELECT l.{parent} FROM {links} l WHERE l.{org} OPERATOR(pg_catalog.=) up.org AND l.{child} OPERATOR(pg_catalog.=) up.at) e(id)
+                  WHERE up.at OPERATOR(pg_catalog.<>) up.start)
+             SELECT org::pg_catalog.text, start::pg_catalog.text, 'link_cycle', 'is its own ancestor through a second parent' FROM up WHERE up.at OPERATOR(pg_catalog.=) up.start",
             org = self.org,
             child = self.child,
             parent = self.parent,
@@ -257,7 +268,7 @@ impl LinkSql {
         );
         let of_tree = self.tree_pct.as_ref().map(|pct| {
             format!(
-                "SELECT t.{org}, t.{}, t.{pct}::numeric FROM {} t WHERE t.{} IS NOT NULL AND {}",
+                "SELECT t.{org}, t.{}, t.{pct}::pg_catalog.text::pg_catalog.numeric FROM {} t WHERE t.{} IS NOT NULL AND {}",
                 self.tree_id,
                 self.tree,
                 self.tree_parent,
@@ -268,7 +279,7 @@ impl LinkSql {
         let of_links = self.pct.as_ref().map(|pct| {
             let in_org = only(&format!("l.{}", self.org));
             format!(
-                "SELECT l.{}, l.{}, l.{pct}::numeric FROM {} l WHERE {in_org}",
+                "SELECT l.{}, l.{}, l.{pct}::pg_catalog.text::pg_catalog.numeric FROM {} l WHERE {in_org}",
                 self.org, self.child, self.links
             )
         });
@@ -277,8 +288,8 @@ impl LinkSql {
         if !shares.is_empty() {
             sql.push_str(&format!(
                 " UNION ALL
-                 SELECT s.org::text, s.id::text, 'ownership', 'is owned beyond 100 percent, or below 0' FROM ({}) s(org, id, pct)
-                  GROUP BY s.org, s.id HAVING sum(s.pct) > 100 OR min(s.pct) < 0",
+                 SELECT s.org::pg_catalog.text, s.id::pg_catalog.text, 'ownership', 'is owned beyond 100 percent, or below 0' FROM ({}) s(org, id, pct)
+                  GROUP BY s.org, s.id HAVING pg_catalog.sum(s.pct) OPERATOR(pg_catalog.>) 100 OR pg_catalog.min(s.pct) OPERATOR(pg_catalog.<) 0",
                 shares.join(" UNION ALL ")
             ));
         }

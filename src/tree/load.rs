@@ -33,7 +33,7 @@ struct Load {
 }
 
 pub fn load_tree(target: Oid, staging: Oid) -> i64 {
-    let (load, skips_rows, may_mark) = settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], || {
+    let (load, skips_rows, may_mark) = settings::on_safe_path(|| {
         let load = Load::new(target, staging);
         load.refuse_twice();
         let own_triggers = load.has_row_triggers();
@@ -42,7 +42,7 @@ pub fn load_tree(target: Oid, staging: Oid) -> i64 {
     });
     // Before the statement takes its snapshot: the parents it finds are to stay where they are.
     locks::take(target, load.org.as_deref(), Work::Place);
-    settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], || load.refuse_deferred());
+    settings::on_safe_path(|| load.refuse_deferred());
     let insert = || {
         let args: Vec<&str> = load.org.iter().map(String::as_str).collect();
         // The links are hashed once, not once a level, where the hash fits.
@@ -50,7 +50,7 @@ pub fn load_tree(target: Oid, staging: Oid) -> i64 {
         settings::with(&[(c"work_mem", &memory)], || caller::write(&load.insert(), &args))
     };
     let written = if may_mark { maintain::with_paths_given(target, insert) } else { insert() } as i64;
-    settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], || {
+    settings::on_safe_path(|| {
         if written != load.staged() {
             load.refuse_unplaced(skips_rows)
         }

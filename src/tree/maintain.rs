@@ -207,14 +207,16 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
         state(|s| s.pending.get_mut().entry(tree_org).or_default().inserted.push(key.id));
         return with_place(shape, row, None);
     }
-    if state(|s| s.deleted.contains(&shape.root)) {
+    let comes_again = state(|s| s.deleted.contains(&shape.root));
+    if comes_again {
         expect_old_children(shape, &key);
     }
     // A row that changes its parent and its partition, or that was deleted before, arrives as an insert;
     // what is remembered of it is settled by the insert's event, which only a row without a path has.
     let moved_here =
         state(|s| s.pending.get().get(&tree_org).is_some_and(|pending| pending.moved.contains_key(&key.id)));
-    let place = if moved_here { None } else { place_below(shape, &key, &row) };
+    // Nor have its children noticed that it was away, and with second parents that is a move too.
+    let place = if moved_here || comes_again && shape.linked { None } else { place_below(shape, &key, &row) };
     if place.is_none() {
         state(|s| s.pending.get_mut().entry(tree_org).or_default().unset = true);
     }
@@ -340,12 +342,19 @@ fn with_place<'a>(shape: &Shape, row: Row<'a>, place: Option<&(String, i32)>) ->
 pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     call.expect(When::AfterRow, &[Event::Insert, Event::Update]);
     // All but the first event of a statement, which may have millions.
-    if state(|s| s.pending.get().is_empty()) {
-        return Outcome::Done;
+    if !state(|s| s.pending.get().is_empty()) {
+        settle_statement(call);
     }
+    if call.event() == Event::Insert && state(|s| !s.deleted.is_empty()) && Shape::of(call).linked {
+        return judge::settle(call);
+    }
+    Outcome::Done
+}
+
+fn settle_statement(call: &Call<'_>) {
     let shape = Shape::of(call);
     let Some(key) = Key::of(&shape, &call.new_row()) else {
-        return Outcome::Done;
+        return;
     };
     let tree_org = (shape.root, key.org.clone());
     let pending = state(|s| {
@@ -353,14 +362,14 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
         s.pending.get_mut().remove(&tree_org)
     });
     let Some(mut pending) = pending else {
-        return Outcome::Done;
+        return;
     };
     if deferred::is_flagged(&tree_org) {
         settle_by_links(&shape, &key, &mut pending);
         if pending.stuck {
             state(|s| s.pending.get_mut().entry(tree_org).or_default().merge(pending));
         }
-        return Outcome::Done;
+        return;
     }
     // A trigger of the user's own may have repaired the org since.
     pending.unset |= !std::mem::take(&mut pending.inserted).is_empty();
@@ -376,7 +385,6 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
         role::as_table_owner(shape.owner, || refuse_unplaced(&shape, &key));
         state(|s| s.pending.get_mut().entry(tree_org).or_default().merge(pending));
     }
-    Outcome::Done
 }
 
 /// Judges what moved and came, and leaves the paths as they are.

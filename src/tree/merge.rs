@@ -15,12 +15,6 @@ use crate::pg::{caller, role, settings};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
-/// Looks by our own statements are not to find operators of the caller's; his writes, with the
-/// triggers they fire, keep his search_path.
-fn pinned<R>(work: impl FnOnce() -> R) -> R {
-    settings::with(&[(c"search_path", c"pg_catalog, pg_temp")], work)
-}
-
 /// The one org that has both nodes, and their ids as the key's type writes them.
 fn common_org(tree: &Tree, from: &str, into: &str) -> (String, String, String) {
     let found = |id: &str| {
@@ -171,7 +165,7 @@ fn count_children(tree: &Tree, org: &str, parent: &str) -> i64 {
 
 #[pg_extern(sql = false)]
 fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
-    let (tree, org, from, into) = pinned(|| {
+    let (tree, org, from, into) = settings::on_safe_path(|| {
         let tree = Tree::get(table);
         preview::expect_right(&tree, true);
         let (org, from, into) = common_org(&tree, from, into);

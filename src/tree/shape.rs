@@ -75,6 +75,8 @@ pub struct Shape {
     pub depth: i16,
     /// How many percent of the node its parent owns, where second parents share in it too.
     pub ownership: Option<i16>,
+    /// Do its nodes have second parents?
+    pub linked: bool,
     /// Finds a node without a plan, where the table has what that takes.
     key_index: Option<KeyIndex>,
 }
@@ -228,6 +230,7 @@ impl Shape {
             id_type: relation::column_type(relation, number(id)),
             registered: registered(root).as_ref() == Some(&columns),
             walled: wall::column_of(root).as_ref() == Some(org),
+            linked: super::links::has_links(root),
             ownership: super::links::ownership_column_of(root).map(|column| number(&column)),
             key_index: KeyIndex::of(relation, number(org), number(id)),
             columns,

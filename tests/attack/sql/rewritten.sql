@@ -57,6 +57,21 @@ CREATE TRIGGER t BEFORE INSERT ON bait FOR EACH ROW WHEN (length(query_to_xml('s
 UPDATE p SET i = 20 WHERE i = 2;
 TABLE loot;
 
+-- SHOULD FAIL: the same through a view of his own that is a security barrier, whose condition reads like the wall's
+\c - rewritten_app
+:ground
+CREATE FUNCTION pg_temp.imm(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT max(x) FROM (VALUES (1)) v (x)';
+CREATE VIEW rewritten_lair.barrier WITH (security_barrier) AS SELECT * FROM rewritten.shown WHERE org_id = crm_tree.current_org_text();
+CREATE RULE r AS ON UPDATE TO c DO ALSO UPDATE rewritten_lair.barrier SET org_id = 'globex', id = 77, secret = 'planted' WHERE pg_temp.imm(1) = 1;
+BEGIN;
+SELECT crm_tree.bind_org('acme');
+UPDATE rewritten_lair.barrier SET org_id = 'globex', id = 77, secret = 'planted';
+ROLLBACK;
+BEGIN;
+SELECT crm_tree.bind_org('acme');
+UPDATE p SET i = 20 WHERE i = 2;
+COMMIT;
+
 -- SHOULD FAIL: a BEGIN ATOMIC function and CREATE TABLE AS, in functions that a cursor looked up before the cascade
 \c - rewritten_app
 :ground

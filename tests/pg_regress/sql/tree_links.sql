@@ -185,6 +185,35 @@ INSERT INTO exact (org, id, parent, pct) VALUES (1, 2, 1, 100.0000000000000), (1
 UPDATE exact SET pct = 100.00000000000000000001 WHERE id = 2;
 DROP TABLE exact_stake, exact;
 
+-- A node that one transaction deletes and makes again takes what hangs on it along, as in a move: children below it, links whose keys
+-- wait for the statement's end. A share of a binary fraction is what it says.
+CREATE TABLE again (org int, id text, parent text, pct numeric, PRIMARY KEY (org, id)) PARTITION BY LIST (org);
+CREATE TABLE again_1 PARTITION OF again FOR VALUES IN (1);
+CREATE TABLE again_link (org int, up text, down text, pct real, UNIQUE (org, up, down),
+    FOREIGN KEY (org, up) REFERENCES again, FOREIGN KEY (org, down) REFERENCES again);
+SELECT crm_tree.attach_tree('again', 'id', 'parent', 'org');
+SELECT crm_tree.attach_links('again_link', 'again', 'up', 'down', 'org', 'pct', 'pct');
+INSERT INTO again VALUES (1, 'a', NULL, NULL), (1, 'x', 'a', NULL), (1, 'b', NULL, NULL), (1, 'k', NULL, 100), (1, 'p', NULL, NULL);
+INSERT INTO again_link VALUES (1, 'x', 'b', 60);
+UPDATE again SET parent = 'b' WHERE id = 'a';
+WITH d AS (DELETE FROM again WHERE id = 'a' RETURNING *) INSERT INTO again SELECT org, id, 'b' FROM d;
+WITH d AS (DELETE FROM again_1 WHERE id = 'a' RETURNING *) INSERT INTO again_1 SELECT org, id, 'b' FROM d;
+WITH d AS (DELETE FROM again WHERE id = 'b' RETURNING *) INSERT INTO again SELECT org, id, 'a', 50 FROM d;
+WITH d AS (DELETE FROM again WHERE id = 'b' RETURNING *) INSERT INTO again SELECT org, id, 'a', 40 FROM d;
+INSERT INTO again_link VALUES (1, 'k', 'p', 10);
+WITH d AS (DELETE FROM again WHERE id = 'k' RETURNING *) INSERT INTO again SELECT org, id, 'p', 100 FROM d;
+SET crm_tree.defer_paths = on;
+UPDATE again SET parent = NULL WHERE id = 'x';
+UPDATE again SET parent = 'a' WHERE id = 'x';
+WITH d AS (DELETE FROM again WHERE id = 'k' RETURNING *) INSERT INTO again SELECT org, id, 'p', 100 FROM d;
+RESET crm_tree.defer_paths;
+SELECT * FROM crm_tree.repair_tree('again');
+INSERT INTO again_link VALUES (1, 'x', 'k', 100.00001);
+INSERT INTO again_link VALUES (1, 'x', 'k', 99.99999);
+SELECT id, parent, pct, materialized_path FROM again ORDER BY materialized_path COLLATE "C";
+SELECT * FROM crm_tree.check_tree('again');
+DROP TABLE again_link, again;
+
 -- detached: only an edge's own table says what it may be; and with its tree
 SELECT crm_tree.detach_links('stake');
 INSERT INTO stake VALUES (1, 5, 1, 0);
