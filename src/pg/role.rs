@@ -150,9 +150,9 @@ pub fn as_table_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
 
 /// The same for a function that reads or defines on its caller's demand, as maintenance of the
 /// server's own does it: nothing of the owner's (an index expression, a trigger) may leave work
-/// behind that is later done as the caller.
+/// or settings behind for what is later done as the caller.
 pub fn as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, as_open_as_now() | confined(owner), work)
+    act_as(owner, as_open_as_now() | confined(owner), || settings::taking_back(work))
 }
 
 /// The same, past the row security that the owner put on his table, as foreign keys do: his rights
@@ -160,7 +160,7 @@ pub fn as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
 /// that would go past it too.
 pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
     act_as(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, || {
-        frames::own(frames::Reach::ForeignKeyCheck, work)
+        settings::taking_back(|| frames::own(frames::Reach::ForeignKeyCheck, work))
     })
 }
 

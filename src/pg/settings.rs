@@ -3,42 +3,67 @@
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-struct Level(i32);
+struct Level {
+    number: i32,
+    /// Does what others set in the meantime stay?
+    keeps: bool,
+}
 
-impl Drop for Level {
-    fn drop(&mut self) {
-        // SAFETY: closes the level opened in `with`. After an error the (sub)transaction's end has
-        // nothing left to close.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
+impl Level {
+    fn open(keeps: bool) -> Level {
+        // SAFETY: the level is closed when the guard drops.
+        Level { number: unsafe { pg_sys::NewGUCNestLevel() }, keeps }
+    }
+
+    fn set(&self, values: &[(&CStr, &CStr)]) {
+        for (name, value) in values {
+            // SAFETY: both strings live through the call; the settings named are any user's to set.
+            unsafe {
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+        }
     }
 }
 
-/// Does the work with these settings, and puts the old values back, also when it unwinds.
-pub fn with<R>(values: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
-    // SAFETY: the level is closed when the guard drops.
-    let _level = Level(unsafe { pg_sys::NewGUCNestLevel() });
-    for (name, value) in values {
-        // SAFETY: both strings live through the call; the settings named are any user's to set.
-        unsafe {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
+impl Drop for Level {
+    fn drop(&mut self) {
+        // SAFETY: closes the level opened in `open`. After an error the (sub)transaction's end has
+        // nothing left to close.
+        unsafe { pg_sys::AtEOXact_GUC(self.keeps, self.number) }
     }
+}
+
+/// Does the work with these settings, and puts the old values back, also when it unwinds. What a
+/// trigger of the user's sets meanwhile stays set.
+pub fn with<R>(values: &[(&CStr, &CStr)], work: impl FnOnce() -> R) -> R {
+    let level = Level::open(true);
+    level.set(values);
     work()
 }
 
 /// Does work in which names that are not qualified are the server's own. For statements that fire no
 /// trigger of the user's, which would not find what is his.
 pub fn on_safe_path<R>(work: impl FnOnce() -> R) -> R {
-    with(&[(c"search_path", c"pg_catalog, pg_temp")], work)
+    let level = Level::open(false);
+    level.set(&[(c"search_path", c"pg_catalog, pg_temp")]);
+    work()
+}
+
+/// Does work in which code of somebody else's may run (a trigger, an index's expression while a query
+/// is planned), and takes back whatever that sets: a search_path of its own would be the one of all
+/// that is done next, by whom and with what rights ever.
+pub fn taking_back<R>(work: impl FnOnce() -> R) -> R {
+    let _level = Level::open(false);
+    work()
 }
 
 /// A setting that is off while this lives, by the variable behind it: that is cheaper than the setting's

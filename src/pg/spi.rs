@@ -110,9 +110,25 @@ fn look_on_path<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past:
     })
 }
 
-/// A table that is called like a command makes its statement one that writes, which is qualified.
+/// By its words that are no quoted name and no literal.
 fn only_reads(sql: &str) -> bool {
-    !["INSERT ", "UPDATE ", "DELETE ", "MERGE "].iter().any(|command| sql.contains(command))
+    let mut quote = None;
+    let bare: String = sql
+        .chars()
+        .filter(|c| match quote {
+            Some(open) => {
+                if *c == open {
+                    quote = None;
+                }
+                false
+            }
+            None => {
+                quote = matches!(c, '"' | '\'').then_some(*c);
+                quote.is_none()
+            }
+        })
+        .collect();
+    !["INSERT ", "UPDATE ", "DELETE ", "MERGE "].iter().any(|command| bare.contains(command))
 }
 
 /// Runs `sql` on a table of `owner` as the current user: past its row security only where he may do
@@ -264,5 +280,18 @@ unsafe fn copy_rows<const N: usize>() -> Rows<N> {
                 })
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::only_reads;
+
+    #[test]
+    fn names_do_not_make_a_statement_write() {
+        assert!(only_reads(r#"SELECT 'UPDATE ' FROM "s"."LAST ""UPDATE " t WHERE t."DELETE " = 1"#));
+        assert!(!only_reads(r#"WITH x AS (UPDATE "a" SET b = 1 RETURNING 1) SELECT 1"#));
+        assert!(!only_reads(r#"INSERT INTO "a" VALUES ('x')"#));
+        assert!(!only_reads(r#"SELECT 'it''s "' UPDATE "x""#));
     }
 }

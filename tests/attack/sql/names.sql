@@ -126,10 +126,69 @@ ROLLBACK;
 SELECT count(*) FROM crm_tree.job_list;
 SELECT crm_tree.is_bound(), crm_tree.next_run('@daily', 'UTC', '2026-01-01');
 
--- What tells does: called by somebody else's statement, it says so.
+-- SHOULD GAIN NOTHING: a table whose name reads like a command, merged in
 RESET search_path;
 \c - postgres
-SELECT 'x'::names_lair.text OPERATOR(names_lair.=) 'x';
+CREATE TABLE names."LAST UPDATE " (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('names."LAST UPDATE "', 'id', 'parent');
+GRANT ALL ON names."LAST UPDATE " TO names_app;
+\c - names_app
+INSERT INTO names."LAST UPDATE " VALUES ('o', 'a', NULL), ('o', 'b', 'a');
+SET search_path = names_lair, pg_catalog;
+SELECT crm_tree.merge_nodes('names."LAST UPDATE "', 'b', 'a');
+
+-- SHOULD GAIN NOTHING: code of his that sets the path for what a superuser does next with his table: a trigger when paths are repaired, an
+-- index's predicate when a query is planned, in a schema that is watched, and for jobs
+\c - postgres
+SELECT crm_tree.watch_schema('names_lair');
+\c - names_app
+SET client_min_messages = warning;
+DROP DOMAIN names_lair.text, names_lair.oid;
+CREATE FUNCTION names_lair.poison(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'names_lair, pg_catalog', false);
+    RETURN true;
+END $$;
+CREATE FUNCTION names_lair.poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'names_trap, pg_catalog', false), pg_catalog.set_config('work_mem', '77kB', false);
+    RETURN NEW;
+END $$;
+CREATE TABLE names_lair.w (orgx text, id int);
+CREATE INDEX ON names_lair.w (id) WHERE names_lair.poison('x');
+RESET search_path;
+ALTER TABLE names_lair.w RENAME orgx TO org_id;
+RESET search_path;
+CREATE TABLE names_lair.t (org_id text NOT NULL, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('names_lair.t', 'id', 'parent');
+BEGIN;
+SELECT crm_tree.bind_org('acme');
+INSERT INTO names_lair.t VALUES ('acme', 'a', NULL), ('acme', 'b', 'a');
+CREATE TRIGGER aaa BEFORE UPDATE ON names_lair.t FOR EACH ROW EXECUTE FUNCTION names_lair.poison();
+COMMIT;
+ALTER TABLE names_lair.t DISABLE TRIGGER USER;
+BEGIN;
+SELECT crm_tree.bind_org('acme');
+UPDATE names_lair.t SET materialized_path = '/x/';
+COMMIT;
+RESET search_path;
+ALTER TABLE names_lair.t ENABLE TRIGGER USER;
+\c - postgres
+SET crm_tree.guard = off;
+BEGIN;
+SELECT crm_tree.bind_org('acme');
+SELECT * FROM crm_tree.check_tree('names_lair.t');
+SELECT * FROM crm_tree.repair_tree('names_lair.t');
+SELECT crm_tree.reconcile_paths();
+SELECT crm_tree.attach_tree('names_lair.t', 'id', 'parent');
+SELECT count(*) FROM crm_tree._tree_orgs('names_lair.t');
+SELECT materialized_path FROM names_lair.t ORDER BY 1;
+SHOW search_path;
+SELECT current_setting('work_mem') = '77kB' AS poisoned;
+ROLLBACK;
+SELECT crm_tree.unwatch_schema('names_lair');
+
+-- What tells does: called by somebody else's statement, it says so.
+\c - postgres
+SELECT 'x'::names_lair.name OPERATOR(names_lair.=) 'x';
 
 SET client_min_messages = warning;
 SET crm_tree.guard = off;
