@@ -59,8 +59,8 @@ pub fn on_safe_path<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Does work in which code of somebody else's may run (a trigger, an index's expression while a query
-/// is planned), and takes back whatever that sets: a search_path of its own would be the one of all
-/// that is done next, by whom and with what rights ever.
+/// is planned), and takes back whatever that sets: its search_path would be that of all that is done
+/// next, whoever does it and with whatever rights.
 pub fn taking_back<R>(work: impl FnOnce() -> R) -> R {
     let _level = Level::open(false);
     work()

@@ -167,7 +167,7 @@ pub fn expect_ownership(tree: Oid, id: impl FnOnce() -> String, share: &str) {
 }
 
 /// True of what is written as nearly every share is: two digits or 100, and digits behind a point, all
-/// zero behind 100. Each inserted row asks, and a numeric costs a tenth of what it takes to place one.
+/// zero behind 100. Each inserted row asks, and a numeric costs a sixth of what it takes to place one.
 fn is_plainly_a_share(share: &str) -> bool {
     let (whole, rest) = share.split_once('.').unwrap_or((share, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());

@@ -89,28 +89,18 @@ impl Links {
     }
 }
 
-/// The column of a tree, whose rows its second parents share, that says how much of a node the tree
-/// edge owns.
-pub fn ownership_column_of(tree: pg_sys::Oid) -> Option<String> {
+/// None where the nodes of this tree have no second parents; else the column of the tree, where there is
+/// one, that says how much of a node its tree edge owns.
+pub fn ownership_beside_links(tree: pg_sys::Oid) -> Option<Option<String>> {
     let mut column = None;
     scan::all(c"tree_links", |links| {
         let of_tree = links.oid(c"tree") == Some(tree);
         if of_tree {
-            column = links.shown(c"tree_pct_column");
+            column = Some(links.shown(c"tree_pct_column"));
         }
         of_tree
     });
     column
-}
-
-/// Do nodes of this tree have second parents?
-pub fn has_links(tree: pg_sys::Oid) -> bool {
-    let mut found = false;
-    scan::all(c"tree_links", |links| {
-        found |= links.oid(c"tree") == Some(tree);
-        found
-    });
-    found
 }
 
 pub fn refuse_lost_column(column: &str) -> ! {

@@ -218,6 +218,7 @@ impl Shape {
             path: path.clone(),
             depth: depth.clone(),
         };
+        let links = super::links::ownership_beside_links(root);
         let shape = Shape {
             root,
             owner: table.owner,
@@ -230,8 +231,8 @@ impl Shape {
             id_type: relation::column_type(relation, number(id)),
             registered: registered(root).as_ref() == Some(&columns),
             walled: wall::column_of(root).as_ref() == Some(org),
-            linked: super::links::has_links(root),
-            ownership: super::links::ownership_column_of(root).map(|column| number(&column)),
+            linked: links.is_some(),
+            ownership: links.flatten().map(|column| number(&column)),
             key_index: KeyIndex::of(relation, number(org), number(id)),
             columns,
             max_depth: max_depth.parse().unwrap_or(32),

@@ -50,7 +50,6 @@ SELECT crm_tree.grant_org('names_app', 'acme'), crm_tree.grant_org('names_app', 
 \c - names_app
 SET client_min_messages = warning;
 CREATE TABLE names_lair.staged AS SELECT x.id, x.parent, 1::numeric AS pct FROM (VALUES ('z'::text, NULL::text), ('y', 'z')) x (id, parent);
-CREATE TABLE names_lair.deleted AS SELECT ''::text AS id;
 CREATE FUNCTION names_lair.tell(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     IF current_user <> 'names_app' THEN RAISE WARNING '% called as %', $1, current_user; END IF;
