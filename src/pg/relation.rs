@@ -25,16 +25,29 @@ thread_local! {
 
 /// Starts watching for relation changes. Called once, when the library is loaded.
 pub fn init() {
-    // SAFETY: the callback sets a flag and never unwinds.
-    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(on_change), pg_sys::Datum::from(0)) }
+    let schemas = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
+    // SAFETY: the callbacks set a flag and never unwind.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_change), pg_sys::Datum::from(0));
+        // Facts and statements name the schema, and renaming one says nothing of the relations in it.
+        pg_sys::CacheRegisterSyscacheCallback(schemas, Some(on_schema), pg_sys::Datum::from(0));
+    }
+}
+
+unsafe extern "C-unwind" fn on_schema(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    note_change();
 }
 
 unsafe extern "C-unwind" fn on_change(_arg: pg_sys::Datum, _relation: Oid) {
+    note_change();
+}
+
+fn note_change() {
     CHANGED.with(|c| c.set(true));
     VERSION.with(|v| v.set(v.get() + 1));
 }
 
-/// Has any relation's definition changed since the last call? Caches of relation facts are then void.
+/// Has any relation's definition, or a schema's, changed since the last call? Caches of relation facts are then void.
 pub fn changed() -> bool {
     CHANGED.with(|c| c.replace(false))
 }
@@ -45,7 +58,7 @@ pub fn invalidate_all() {
     unsafe { pg_sys::CacheInvalidateRelcacheAll() }
 }
 
-/// Another one after each change of any relation's definition.
+/// Another one after each change of any relation's definition, or of a schema's.
 pub fn version() -> u64 {
     VERSION.with(Cell::get)
 }
