@@ -141,7 +141,7 @@ fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
 }
 
 /// Works as the owner of a table, with his rights and behind his wall: what a trigger does beyond
-/// the rows that a client wrote. `spi::run` plans its statements past the row security that the
+/// the rows that a client wrote. `pg::spi` plans its statements past the row security that the
 /// owner put on the table; triggers of the user's own that they fire stay behind it, unless the
 /// writer was not behind it either.
 pub fn as_table_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {

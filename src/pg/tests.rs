@@ -50,10 +50,10 @@ mod tests {
     #[pg_test]
     fn a_kept_plan_follows_its_table() {
         ddl("CREATE TABLE public.kept (a int, b text); INSERT INTO public.kept VALUES (1, 'one'), (2, NULL)");
-        let ask = || spi::run::<2>("SELECT a::text, b FROM public.kept ORDER BY a", vec![]);
+        let ask = || spi::read::<2>("SELECT a::text, b FROM public.kept ORDER BY a", vec![]);
         assert_eq!(ask(), [[Some("1".into()), Some("one".into())], [Some("2".into()), None]]);
         ddl("DELETE FROM public.kept WHERE a = 2; ALTER TABLE public.kept ALTER COLUMN b TYPE varchar(10)");
-        let ask = || spi::run::<2>("SELECT a::text, b::text FROM public.kept ORDER BY a", vec![]);
+        let ask = || spi::read::<2>("SELECT a::text, b::text FROM public.kept ORDER BY a", vec![]);
         assert_eq!(ask(), [[Some("1".into()), Some("one".into())]]);
     }
 

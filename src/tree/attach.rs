@@ -367,7 +367,7 @@ fn fill(table: &Table, sql: &Sql) {
               WHERE c.{org} = p.org AND c.{id} = p.id
                 AND (c.{path} IS DISTINCT FROM p.path OR c.{depth} IS DISTINCT FROM p.depth)"
         );
-        plans::run::<0>(&fill, vec![])
+        plans::write::<0>(&fill, vec![])
     });
     let bad = role::past_row_security_of(table.owner, || {
         rows(

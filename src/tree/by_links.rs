@@ -124,7 +124,7 @@ pub fn judge(sql: &Sql, org: &str, inserted: &[String], moved: &[String]) -> Res
             continue;
         }
         let args = vec![Arg::Text(org), Arg::Texts(tops), Arg::Ints(depths), Arg::Ints(bytes)];
-        let beyond = settings::with(&BY_INDEX, || spi::run::<3>(&sql.beyond_limits(), args));
+        let beyond = settings::with(&BY_INDEX, || spi::read::<3>(&sql.beyond_limits(), args));
         if let Some([Some(id), Some(depth), Some(bytes)]) = beyond.into_iter().next()
             && let (Ok(depth), Ok(bytes)) = (depth.parse(), bytes.parse())
             && let Some(refusal) = faults::beyond(&id, depth, bytes, sql.max_depth)

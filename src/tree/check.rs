@@ -201,7 +201,7 @@ fn repair_tree(
         role::as_table_owner_confined(tree.table.owner, || {
             maintain::until_quiet((&tree.table.schema, &tree.table.name), || {
                 let written = maintain::rewrite(tree.table.oid, || {
-                    plans::run::<1>(&tree.sql.repair(), vec![Arg::Text(org)])
+                    plans::write::<1>(&tree.sql.repair(), vec![Arg::Text(org)])
                 });
                 let [count] = written.into_iter().next().unwrap_or_default();
                 repaired += count.and_then(|count| count.parse::<i64>().ok()).unwrap_or(0);
@@ -233,7 +233,7 @@ fn drift(tree: &Tree, org: &str) -> Vec<(String, i64, String)> {
         "SELECT p.problem, count(*)::text, min(p.id) FROM ({}) AS p(org, id, problem, detail) GROUP BY 1 ORDER BY 1",
         all_problems_sql(tree, true)
     );
-    role::as_table_owner_confined(tree.table.owner, || plans::run::<3>(&sql, vec![Arg::Text(org)]))
+    role::as_table_owner_confined(tree.table.owner, || plans::read::<3>(&sql, vec![Arg::Text(org)]))
         .into_iter()
         .filter_map(|[kind, count, example]| Some((kind?, count?.parse().ok()?, example?)))
         .collect()
@@ -253,7 +253,7 @@ fn log(tree: &Tree, org: Option<&str>, kind: &str, count: i64, example: Option<&
 /// An org as the tree's column writes it.
 fn as_stored(tree: &Tree, org: &str) -> String {
     let sql = format!("SELECT $1::{}::text", tree.sql.org_type);
-    plans::run::<1>(&sql, vec![Arg::Text(org)]).into_iter().next().and_then(|[org]| org).unwrap_or_default()
+    plans::read::<1>(&sql, vec![Arg::Text(org)]).into_iter().next().and_then(|[org]| org).unwrap_or_default()
 }
 
 /// And the flagged ones: one may have lost all its nodes.
@@ -275,7 +275,7 @@ pub fn orgs(tree: &Tree) -> Vec<String> {
                FROM o WHERE o.org IS NOT NULL)
          SELECT org::text FROM o WHERE org IS NOT NULL"
     );
-    let found = role::as_table_owner_confined(tree.table.owner, || plans::run::<1>(&sql, vec![]));
+    let found = role::as_table_owner_confined(tree.table.owner, || plans::read::<1>(&sql, vec![]));
     with_flagged(tree, found.into_iter().filter_map(|[org]| org).collect())
 }
 

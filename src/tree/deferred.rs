@@ -77,7 +77,7 @@ pub fn defers(tree_org: &TreeOrg) -> bool {
     }
     let (tree, org) = tree_org;
     role::as_extension_owner(|| {
-        spi::run::<0>(
+        spi::write::<0>(
             "INSERT INTO crm_tree.stale_org (relation, org) VALUES ($1::pg_catalog.oid, $2) ON CONFLICT DO NOTHING",
             vec![Arg::Text(&tree.to_u32().to_string()), Arg::Text(org)],
         )
@@ -90,7 +90,7 @@ pub fn defers(tree_org: &TreeOrg) -> bool {
 pub fn clear(tree_org: &TreeOrg) {
     let (tree, org) = tree_org;
     role::as_extension_owner(|| {
-        spi::run::<0>(
+        spi::write::<0>(
             "DELETE FROM crm_tree.stale_org AS s
               WHERE s.relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND s.org OPERATOR(pg_catalog.=) $2",
             vec![Arg::Text(&tree.to_u32().to_string()), Arg::Text(org)],

@@ -153,14 +153,11 @@ pub fn record<'a>(call: &Call<'a>) -> Outcome<'a> {
         ids.sort_unstable();
         ids.dedup();
         let only = (!noted.too_many).then_some(ids.as_slice());
-        // The statements run with the owner's rights: they must find no operator of the writer's.
-        settings::on_safe_path(|| {
-            if noted.edges.is_some() || holds_alone(&tree_org) {
-                history.agree(&tree_org.1, only);
-            } else {
-                history.add(&tree_org.1, only);
-            }
-        });
+        if noted.edges.is_some() || holds_alone(&tree_org) {
+            history.agree(&tree_org.1, only);
+        } else {
+            history.add(&tree_org.1, only);
+        }
     }
     Outcome::Done
 }
@@ -205,6 +202,11 @@ impl Drop for Unmark {
     }
 }
 
+/// Our own statements, with the owner's rights: they must find no operator of the writer's.
+fn on_own_path<R>(work: impl FnOnce() -> R) -> R {
+    settings::on_safe_path(|| writing(work))
+}
+
 /// Lets our own statements pass the guard: they fire it one trigger deeper than we are.
 fn writing<R>(work: impl FnOnce() -> R) -> R {
     let _unmark = Unmark(WRITING.with(|w| w.replace(Some(xact::trigger_depth() + 1))));
@@ -214,7 +216,7 @@ fn writing<R>(work: impl FnOnce() -> R) -> R {
 /// Who a change is written down for: the bound user, else whoever logged in.
 fn changed_by() -> String {
     session::user().unwrap_or_else(|| {
-        spi::run::<1>("SELECT session_user::pg_catalog.text", vec![])
+        spi::read::<1>("SELECT session_user::pg_catalog.text", vec![])
             .into_iter()
             .next()
             .and_then(|[name]| name)
@@ -244,7 +246,7 @@ impl History {
         self.write(only, |ids| {
             let args = || vec![Arg::Text(org), Arg::Texts(ids.to_vec()), Arg::Text(&at)];
             for sql in [self.forget_sql(only), self.reopen_sql(only), self.close_sql(only)] {
-                spi::run::<0>(&sql, args());
+                spi::write::<0>(&sql, args());
             }
         });
         self.open(org, only, &at);
@@ -265,7 +267,7 @@ impl History {
         let sql = self.open_sql(only);
         self.write(only, |ids| {
             let args = vec![Arg::Text(org), Arg::Texts(ids.to_vec()), Arg::Text(at), Arg::Text(&by)];
-            spi::run::<1>(&sql, args).into_iter().next().and_then(|[born]| born)
+            spi::write::<1>(&sql, args).into_iter().next().and_then(|[born]| born)
         })
     }
 
@@ -283,7 +285,7 @@ impl History {
             None => &[(c"enable_nestloop", c"off"), (c"work_mem", c"256MB")],
         };
         role::as_table_owner(self.owner, || {
-            settings::with(plans, || writing(|| work(only.unwrap_or_default())))
+            on_own_path(|| settings::with(plans, || work(only.unwrap_or_default())))
         })
     }
 
@@ -302,11 +304,11 @@ impl History {
         let at = role::as_table_owner(self.owner, || {
             let sql = self.instant_sql(alone);
             let args = vec![Arg::Text(org), Arg::Text(after.unwrap_or("-infinity"))];
-            let at = spi::run::<1>(&sql, args).into_iter().next().and_then(|[at]| at);
+            let at = spi::read::<1>(&sql, args).into_iter().next().and_then(|[at]| at);
             let at = at.unwrap_or_else(|| error!("the clock of {} says nothing", self.table));
             if let Some((was, _)) = &current {
-                writing(|| {
-                    spi::run::<0>(&self.restamp_sql(), vec![Arg::Text(org), Arg::Text(was), Arg::Text(&at)]);
+                on_own_path(|| {
+                    spi::write::<0>(&self.restamp_sql(), vec![Arg::Text(org), Arg::Text(was), Arg::Text(&at)])
                 });
             }
             at
@@ -465,7 +467,7 @@ pub fn table_of(root: Oid) -> Option<String> {
                  LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                 WHERE t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.history IS NOT NULL";
     let root = root.to_u32().to_string();
-    match spi::run::<2>(sql, vec![Arg::Text(&root)]).into_iter().next()? {
+    match spi::read::<2>(sql, vec![Arg::Text(&root)]).into_iter().next()? {
         [Some(schema), Some(name)] => Some(format!("{}.{}", ident(&schema), ident(&name))),
         _ => Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

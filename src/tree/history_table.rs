@@ -160,7 +160,7 @@ pub fn orgs(history: &History) -> Vec<String> {
         "SELECT org::text FROM (SELECT {} FROM {} UNION SELECT org FROM {} WHERE valid_to IS NULL) o(org)",
         history.tree.org, history.tree.table, history.table
     );
-    role::as_table_owner(history.owner, || crate::pg::spi::run::<1>(&sql, vec![]))
+    role::as_table_owner(history.owner, || crate::pg::spi::read::<1>(&sql, vec![]))
         .into_iter()
         .filter_map(|[org]| org)
         .collect()

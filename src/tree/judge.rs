@@ -79,7 +79,7 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
     let org = &key.1;
     let sql = links.sql();
     let linked = role::as_table_owner(links.owner, || {
-        let linked = !spi::run::<1>(&sql.any(), vec![Arg::Text(org)]).is_empty();
+        let linked = !spi::read::<1>(&sql.any(), vec![Arg::Text(org)]).is_empty();
         if linked {
             judge(&links, &sql, org, &id);
         }
@@ -94,14 +94,14 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
 /// Refuses what the edges above one node must not be.
 fn judge(links: &Links, sql: &LinkSql, org: &str, id: &str) {
     let node = || vec![Arg::Text(org), Arg::Text(id)];
-    if !spi::run::<1>(&sql.turns(), node()).is_empty() {
-        let edges = spi::run::<2>(&sql.edges_above(), node())
+    if !spi::read::<1>(&sql.turns(), node()).is_empty() {
+        let edges = spi::read::<2>(&sql.edges_above(), node())
             .into_iter()
             .filter_map(|[child, parent]| Some((child?, parent?)));
         refuse_cycle(links, &shortest_way_round(id, edges));
     }
     if let Some(overowned) = sql.overowned()
-        && let Some([sum, least]) = spi::run::<2>(&overowned, node()).into_iter().next()
+        && let Some([sum, least]) = spi::read::<2>(&overowned, node()).into_iter().next()
     {
         let least = least.filter(|least| least.starts_with('-'));
         refuse_ownership(links.tree, id, &least.or(sum).unwrap_or_default());

@@ -34,7 +34,7 @@ impl Links {
                        ON t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) l.tree::pg_catalog.oid";
         let [links, tree, org, parent, child, pct, tree_pct, tree_org, tree_id, tree_parent] =
             role::as_extension_owner(|| {
-                plans::run::<10>(
+                plans::read::<10>(
                     &format!(
                         "SELECT {columns} FROM {join} WHERE l.relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
                          UNION ALL

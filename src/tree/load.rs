@@ -33,16 +33,13 @@ struct Load {
 }
 
 pub fn load_tree(target: Oid, staging: Oid) -> i64 {
-    let (load, skips_rows, may_mark) = settings::on_safe_path(|| {
-        let load = Load::new(target, staging);
-        load.refuse_twice();
-        let own_triggers = load.has_row_triggers();
-        let staging_is_plain = load.as_is && !role::is_behind_row_security(staging);
-        (load, own_triggers, staging_is_plain && !own_triggers)
-    });
+    let load = Load::new(target, staging);
+    load.refuse_twice();
+    let skips_rows = load.has_row_triggers();
+    let may_mark = load.as_is && !skips_rows && !role::is_behind_row_security(staging);
     // Before the statement takes its snapshot: the parents it finds are to stay where they are.
     locks::take(target, load.org.as_deref(), Work::Place);
-    settings::on_safe_path(|| load.refuse_deferred());
+    load.refuse_deferred();
     let insert = || {
         let args: Vec<&str> = load.org.iter().map(String::as_str).collect();
         // The links are hashed once, not once a level, where the hash fits.
@@ -50,11 +47,9 @@ pub fn load_tree(target: Oid, staging: Oid) -> i64 {
         settings::with(&[(c"work_mem", &memory)], || caller::write(&load.insert(), &args))
     };
     let written = if may_mark { maintain::with_paths_given(target, insert) } else { insert() } as i64;
-    settings::on_safe_path(|| {
-        if written != load.staged() {
-            load.refuse_unplaced(skips_rows)
-        }
-    });
+    if written != load.staged() {
+        load.refuse_unplaced(skips_rows)
+    }
     written
 }
 

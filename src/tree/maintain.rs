@@ -226,7 +226,7 @@ fn place_insert<'a>(shape: &Shape, row: Row<'a>) -> Row<'a> {
 /// Rows that stand below a node which was deleted and comes back are moved with it.
 fn expect_old_children(shape: &Shape, key: &Key) {
     let rows = role::as_table_owner(shape.owner, || {
-        spi::run::<1>(&shape.sql().places_above_children(), vec![Arg::Text(&key.org), Arg::Text(&key.id)])
+        spi::read::<1>(&shape.sql().places_above_children(), vec![Arg::Text(&key.org), Arg::Text(&key.id)])
     });
     let old: Vec<String> = rows.into_iter().filter_map(|[place]| place).collect();
     state(|s| {
@@ -313,7 +313,7 @@ fn place_of_parent(shape: &Shape, org: &str, id: &str, row: &Row<'_>) -> Option<
     }
     let found = shape.parent_by_index(row).unwrap_or_else(|_| {
         let rows = role::as_table_owner(shape.owner, || {
-            spi::run::<2>(&shape.sql().place_of(), vec![Arg::Text(org), Arg::Text(id)])
+            spi::read::<2>(&shape.sql().place_of(), vec![Arg::Text(org), Arg::Text(id)])
         });
         rows.into_iter().next().map(|[path, depth]| (path, depth.and_then(|depth| depth.parse().ok())))
     });
@@ -466,7 +466,7 @@ pub fn load(
     let mut asked: HashSet<String> = ask.iter().cloned().collect();
     while !ask.is_empty() {
         let mut next = Vec::new();
-        for [id, parent, stored] in spi::run::<3>(&sql, vec![Arg::Text(org), Arg::Texts(ask)]) {
+        for [id, parent, stored] in spi::read::<3>(&sql, vec![Arg::Text(org), Arg::Texts(ask)]) {
             let Some(id) = id else { continue };
             match (moved.get(&id), stored) {
                 (None, Some(stored)) => {
@@ -490,7 +490,7 @@ fn set_own_rows(shape: &Shape, org: &str, rows: Vec<(String, String)>) {
     }
     let depths = rows.iter().map(|(_, p)| path::depth(p)).collect();
     let (ids, paths) = rows.into_iter().unzip();
-    spi::run::<0>(
+    spi::write::<0>(
         &shape.sql().set_many(),
         vec![Arg::Text(org), Arg::Texts(ids), Arg::Texts(paths), Arg::Ints(depths)],
     );
@@ -501,7 +501,7 @@ fn set_own_rows(shape: &Shape, org: &str, rows: Vec<(String, String)>) {
 fn fill_unset(shape: &Shape, org: &str) -> bool {
     let sql = shape.sql();
     let unset = |limit: i32| {
-        spi::run::<1>(&sql.unset(), vec![Arg::Text(org), Arg::Int(limit)])
+        spi::read::<1>(&sql.unset(), vec![Arg::Text(org), Arg::Int(limit)])
             .into_iter()
             .filter_map(|[id]| id)
             .collect::<Vec<_>>()
@@ -521,7 +521,7 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
         ];
         settings::with(by_index, || {
             rewrite(shape.root, || {
-                spi::run::<0>(&sql.fill_unset(), vec![Arg::Text(org)]);
+                spi::write::<0>(&sql.fill_unset(), vec![Arg::Text(org)]);
             });
         });
         return unset(1).is_empty();
@@ -542,7 +542,7 @@ fn run_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
     let keep = |p: &str| p.chars().count() as i32 + 1;
     let gain = |r: &moves::Rewrite| path::depth(&r.to) - path::depth(&r.from);
     if let [one] = batch {
-        spi::run::<0>(
+        spi::write::<0>(
             &shape.sql().rewrite_one(),
             vec![
                 Arg::Text(org),
@@ -556,7 +556,7 @@ fn run_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
     } else {
         // An index range each: for a table without statistics the whole org is read for each range.
         settings::with(&[(c"enable_seqscan", c"off"), (c"enable_material", c"off")], || {
-            spi::run::<0>(
+            spi::write::<0>(
                 &shape.sql().rewrite_many(),
                 vec![
                     Arg::Text(org),
@@ -631,7 +631,7 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
     let sql = shape.sql();
     let org = key.org.as_str();
     role::as_table_owner(shape.owner, || {
-        let parents: Vec<String> = spi::run::<1>(
+        let parents: Vec<String> = spi::read::<1>(
             &sql.with_children(),
             vec![Arg::Text(org), Arg::Texts(paths.keys().cloned().collect())],
         )
@@ -643,7 +643,7 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
         }
         // A row may only have changed its partition, or a trigger may have kept it.
         let still_there: HashSet<String> =
-            spi::run::<3>(&sql.nodes(), vec![Arg::Text(org), Arg::Texts(parents.clone())])
+            spi::read::<3>(&sql.nodes(), vec![Arg::Text(org), Arg::Texts(parents.clone())])
                 .into_iter()
                 .filter_map(|[id, ..]| id)
                 .collect();
@@ -662,14 +662,14 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
                     .map(|p| path::ids(p).filter(|at| at != id).map(str::to_owned).collect())
                     .unwrap_or_default(),
             };
-            spi::run::<1>(&sql.nearest_survivor(), vec![Arg::Text(org), Arg::Texts(above)])
+            spi::read::<1>(&sql.nearest_survivor(), vec![Arg::Text(org), Arg::Texts(above)])
                 .into_iter()
                 .next()
                 .and_then(|[id]| id)
                 .unwrap_or_default()
         };
         let survivors = gone.iter().map(survivor).collect();
-        spi::run::<0>(
+        spi::write::<0>(
             &sql.reparent_children(),
             vec![Arg::Text(org), Arg::Texts(gone), Arg::Texts(survivors)],
         );
@@ -725,7 +725,7 @@ fn refuse_unplaced(shape: &Shape, key: &Key) {
     let mut seen: HashSet<String> = HashSet::new();
     let mut at = key.id.clone();
     while walked.len() < MAX_WALK {
-        let row = spi::run::<3>(&sql.nodes(), vec![Arg::Text(&key.org), Arg::Texts(vec![at.clone()])])
+        let row = spi::read::<3>(&sql.nodes(), vec![Arg::Text(&key.org), Arg::Texts(vec![at.clone()])])
             .into_iter()
             .next();
         let Some([_, parent, stored]) = row else {

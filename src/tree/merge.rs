@@ -11,7 +11,7 @@ use super::{by_links, deferred, faults, path};
 use crate::catalog;
 use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg, Seen};
-use crate::pg::{caller, role, settings};
+use crate::pg::{caller, role};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -67,7 +67,7 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
     let nodes = if by_links {
         placed_by_links(tree, org, &[from.to_owned(), into.to_owned()])?
     } else {
-        plans::run_as_caller::<3>(
+        plans::read_as_caller::<3>(
             tree.table.owner,
             &tree.sql.nodes(),
             vec![Arg::Text(org), Arg::Texts(vec![from.to_owned(), into.to_owned()])],
@@ -159,22 +159,19 @@ fn count_children(tree: &Tree, org: &str, parent: &str) -> i64 {
         s.parent,
         s.id_type
     );
-    let found = plans::run_as_caller::<1>(tree.table.owner, &sql, vec![Arg::Text(org), Arg::Text(parent)]);
+    let found = plans::read_as_caller::<1>(tree.table.owner, &sql, vec![Arg::Text(org), Arg::Text(parent)]);
     found.into_iter().next().and_then(|[n]| n?.parse().ok()).unwrap_or(0)
 }
 
 #[pg_extern(sql = false)]
 fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
-    let (tree, org, from, into) = settings::on_safe_path(|| {
-        let tree = Tree::get(table);
-        preview::expect_right(&tree, true);
-        let (org, from, into) = common_org(&tree, from, into);
-        locks::take(tree.table.oid, Some(&org), Work::Move);
-        if let Err(refusal) = plan(&tree, &org, &from, &into) {
-            refusal.table(&tree.table.schema, &tree.table.name).raise()
-        }
-        (tree, org, from, into)
-    });
+    let tree = Tree::get(table);
+    preview::expect_right(&tree, true);
+    let (org, from, into) = common_org(&tree, from, into);
+    locks::take(tree.table.oid, Some(&org), Work::Move);
+    if let Err(refusal) = plan(&tree, &org, &from, &into) {
+        refusal.table(&tree.table.schema, &tree.table.name).raise()
+    }
     let s = &tree.sql;
     let key = |column: &str, n: u32| format!("t.{column} OPERATOR(pg_catalog.=) ${n}::{}", s.id_type);
     let moved = caller::write(

@@ -42,7 +42,7 @@ pub fn measure(tree: &Tree, org: &str, from: &str, to: &str, with_top: bool) -> 
     let gain = path::depth(to) - path::depth(from);
     let bytes = to.len() as i32 - from.len() as i32;
     let end = path::subtree_end(from).unwrap_or_default();
-    let found = plans::run::<3>(
+    let found = plans::read::<3>(
         &sql,
         vec![Arg::Text(org), Arg::Text(from), Arg::Text(&end), Arg::Int(gain), Arg::Int(bytes)],
     );
