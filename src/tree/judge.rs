@@ -52,9 +52,10 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
             trigger::column_number(call.relation(), column).unwrap_or_else(|| refuse_lost_column(column)),
         )
     };
-    let Some(links) = Links::of(on) else {
+    let Some(kept) = Links::kept(on) else {
         return Outcome::Done;
     };
+    let (links, sql) = &*kept;
     let of_tree = on == links.tree;
     let (org, id) = if of_tree {
         (value(&links.tree_org), value(&links.tree_id))
@@ -77,11 +78,10 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
         return Outcome::Done;
     }
     let org = &key.1;
-    let sql = links.sql();
     let linked = role::as_table_owner(links.owner, || {
         let linked = !spi::read::<1>(&sql.any(), vec![Arg::Text(org)]).is_empty();
         if linked {
-            judge(&links, &sql, org, &id);
+            judge(links, sql, org, &id);
         }
         linked
     });

@@ -6,6 +6,9 @@ use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg};
 use crate::pg::{relation, role, scan, trigger};
 use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// A tree with second parents, as the registry has it.
 pub struct Links {
@@ -22,6 +25,13 @@ pub struct Links {
     pub tree_id: String,
     pub tree_parent: String,
     pub tree_pct: Option<String>,
+}
+
+type Kept = Option<Rc<(Links, LinkSql)>>;
+
+thread_local! {
+    /// By relation, and the version of the catalogs that they were read from.
+    static KEPT: RefCell<(u64, HashMap<pg_sys::Oid, Kept>)> = RefCell::default();
 }
 
 impl Links {
@@ -59,6 +69,25 @@ impl Links {
             tree_id: tree_id?,
             tree_parent: tree_parent?,
             tree_pct,
+        })
+    }
+
+    /// The same from memory, with its statements: for what is asked row by row.
+    pub fn kept(relation: pg_sys::Oid) -> Kept {
+        let known = KEPT.with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.0 != relation::version() {
+                *kept = (relation::version(), HashMap::new());
+            }
+            kept.1.get(&relation).cloned()
+        });
+        known.unwrap_or_else(|| {
+            let links = Self::of(relation).map(|links| {
+                let sql = links.sql();
+                Rc::new((links, sql))
+            });
+            KEPT.with(|kept| kept.borrow_mut().1.insert(relation, links.clone()));
+            links
         })
     }
 
