@@ -103,13 +103,26 @@ impl<'a> Call<'a> {
         unsafe { (*(*self.data).tg_trigger).tgoid }
     }
 
-    pub fn args(&self) -> Vec<String> {
-        // SAFETY: PostgreSQL gives tgnargs C strings.
+    /// The trigger's arguments, or where it has none those of the one of its table that is called `bearer`:
+    /// each statement copies those of all its table's triggers.
+    pub fn args_or_of(&self, bearer: &CStr) -> Vec<String> {
+        // SAFETY: PostgreSQL gives tgnargs C strings, and a list of the table's triggers.
         unsafe {
-            let trigger = (*self.data).tg_trigger;
-            (0..(*trigger).tgnargs as usize)
-                .map(|i| CStr::from_ptr(*(*trigger).tgargs.add(i)).to_string_lossy().into_owned())
-                .collect()
+            let of = |trigger: &pg_sys::Trigger| -> Vec<String> {
+                (0..trigger.tgnargs as usize)
+                    .map(|i| CStr::from_ptr(*trigger.tgargs.add(i)).to_string_lossy().into_owned())
+                    .collect()
+            };
+            let own = &*(*self.data).tg_trigger;
+            let all = (*(*self.data).tg_relation).trigdesc;
+            if own.tgnargs > 0 || all.is_null() {
+                return of(own);
+            }
+            (0..(*all).numtriggers as usize)
+                .map(|i| &*(*all).triggers.add(i))
+                .find(|trigger| CStr::from_ptr(trigger.tgname) == bearer)
+                .map(of)
+                .unwrap_or_default()
         }
     }
 

@@ -451,6 +451,7 @@ fn create_triggers(
         };
         let partitions = if name == "crm_tree_history_truncate" { table.descendants() } else { vec![] };
         for table in std::iter::once(table).chain(&partitions) {
+            let args = if name.as_bytes() == shape::BEARER.to_bytes() { &args } else { "" };
             ddl(&format!(
                 "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
                 ident(name),

@@ -1,4 +1,4 @@
-//! How a table is a tree: its columns, types and rules, as the triggers' arguments say.
+//! How a table is a tree: its columns, types and rules, as a trigger's arguments say.
 
 use crate::catalog::{Table, ident};
 use crate::error::Refusal;
@@ -11,9 +11,10 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::rc::Rc;
 
-/// The names in the order in which triggers carry them as arguments.
+/// The names in the order in which a trigger carries them as arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
     pub org: String,
@@ -43,6 +44,9 @@ impl OnDelete {
         }
     }
 }
+
+/// The trigger that carries the arguments for all of its table's.
+pub const BEARER: &CStr = c"zz_crm_tree_place_insert";
 
 /// The table is partitioned, has children, or no plain unique index on its key alone.
 pub struct NoIndex;
@@ -139,11 +143,11 @@ impl Shape {
         if relation::changed() {
             SHAPES.with(|s| s.borrow_mut().clear());
         }
-        // The arguments are the trigger's own: a table can have two triggers that differ in them.
+        // A trigger may have arguments of its own: a table can have two that differ in them.
         let key = (relation, call.trigger());
         let known = SHAPES.with(|s| s.borrow().get(&key).cloned());
         let shape = known.unwrap_or_else(|| {
-            let shape = Rc::new(Shape::read(relation, &call.args()));
+            let shape = Rc::new(Shape::read(relation, &call.args_or_of(BEARER)));
             SHAPES.with(|s| s.borrow_mut().insert(key, shape.clone()));
             shape
         });
@@ -195,7 +199,12 @@ impl Shape {
         let [org, id, parent, path, depth, max_depth, on_delete] = args else {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-                format!("a tree trigger of {}.{} has {} arguments", table.schema, table.name, args.len()),
+                format!(
+                    "the tree triggers of {}.{} have {} arguments between them",
+                    table.schema,
+                    table.name,
+                    args.len()
+                ),
             )
             .hint("Triggers of a tree are made by crm_tree.attach_tree() only; run it again.")
             .raise()
