@@ -17,10 +17,18 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bench_app') AS has_role \gs
     CREATE ROLE bench_app LOGIN;
 \endif
 SELECT crm.grant_app('bench_app');
+-- An application without a wall: its permissions are checked as those of the other.
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bench_bare') AS has_role \gset
+\if :has_role
+\else
+    CREATE ROLE bench_bare BYPASSRLS;
+\endif
+GRANT USAGE ON SCHEMA bench, crm TO bench_bare;
+GRANT SELECT ON ALL TABLES IN SCHEMA crm TO bench_bare;
 SELECT crm_tree.grant_org('bench_app', '*', for_session => true);
 GRANT USAGE ON SCHEMA bench TO bench_app;
 GRANT pg_read_all_stats TO bench_app;
-ALTER DEFAULT PRIVILEGES IN SCHEMA bench GRANT SELECT ON TABLES TO bench_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA bench GRANT SELECT ON TABLES TO bench_app, bench_bare;
 
 -- Ids -------------------------------------------------------------------------------------------
 
@@ -98,7 +106,20 @@ RESET session_replication_role;
 ALTER TABLE bench.bare
     ADD FOREIGN KEY (org_id, parent_account_id) REFERENCES bench.bare (org_id, account_id),
     ADD FOREIGN KEY (org_id, owner_user_id) REFERENCES crm.app_user (org_id, user_id);
-GRANT SELECT, INSERT, UPDATE, DELETE ON bench.bare TO bench_app;
+-- Referenced as the other is: each key that points at a table is a pair of triggers on it.
+DO $$
+DECLARE
+    key record;
+BEGIN
+    FOR key IN SELECT oid, confdeltype FROM pg_constraint
+                WHERE confrelid = 'crm.account'::regclass AND conrelid <> confrelid AND conparentid = 0 LOOP
+        EXECUTE format('CREATE TABLE bench.bare_%s (org_id uuid, account_id uuid,
+                            FOREIGN KEY (org_id, account_id) REFERENCES bench.bare (org_id, account_id) ON DELETE %s)',
+                       key.oid, CASE key.confdeltype WHEN 'c' THEN 'CASCADE' ELSE 'NO ACTION' END);
+    END LOOP;
+END
+$$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON bench.bare TO bench_app, bench_bare;
 
 \echo '    ltree with GiST, behind the same wall'
 CREATE TABLE bench.ltree_account (org_id uuid NOT NULL, account_id uuid NOT NULL, path ltree NOT NULL,

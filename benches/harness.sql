@@ -5,7 +5,7 @@ SET client_min_messages = warning;
 
 DROP SCHEMA IF EXISTS m CASCADE;
 CREATE SCHEMA m;
-GRANT USAGE ON SCHEMA m TO bench_app;
+GRANT USAGE ON SCHEMA m TO bench_app, bench_bare;
 CREATE TABLE m.sample (
     id      bigint GENERATED ALWAYS AS IDENTITY,
     measure text   NOT NULL,
@@ -16,8 +16,8 @@ CREATE TABLE m.sample (
 );
 CREATE TABLE m.variant (name text PRIMARY KEY, walled boolean NOT NULL);
 
--- A function m.<name>(k) of the query. A walled one is called by the application role, bound to org 1;
--- the others by a superuser. Never the same function by both: the plan would be thrown away at each turn.
+-- A function m.<name>(k) of the query. A walled one is called by the application's role, bound to org 1;
+-- the others by one that is as ordinary, but has no wall. Never the same function by both: the plan would be thrown away at each turn.
 -- In the query: root, lo, hi, day are variables, so they are parameters of a prepared statement.
 CREATE PROCEDURE m.variant(name text, walled boolean, root int, query text, plans text DEFAULT 'force_custom_plan')
     LANGUAGE plpgsql AS $make$
@@ -59,6 +59,8 @@ BEGIN
             IF (SELECT q.walled FROM m.variant q WHERE q.name = v) THEN
                 SET LOCAL crm_tree.guard = enforce; -- as it is for the application's own sessions
                 SET LOCAL ROLE bench_app;
+            ELSE
+                SET LOCAL ROLE bench_bare;
             END IF;
             -- The slow ones less often, so that a run of all takes about as long in each.
             EXECUTE format('SELECT m.%I($1)', v) INTO ms

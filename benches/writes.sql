@@ -68,6 +68,7 @@ BEGIN
                 RESET ROLE;
             ELSE
                 SELECT materialized_path INTO old FROM bench.bare WHERE org_id = org AND account_id = top;
+                SET LOCAL ROLE bench_bare;
                 start := clock_timestamp();
                 UPDATE bench.bare SET parent_account_id = target WHERE org_id = org AND account_id = top;
                 UPDATE bench.bare
@@ -76,6 +77,7 @@ BEGIN
                  WHERE org_id = org AND materialized_path >= old AND materialized_path < rtrim(old, '/') || '0';
                 took := extract(epoch FROM clock_timestamp() - start) * 1000;
                 GET DIAGNOSTICS touched = ROW_COUNT;
+                RESET ROLE;
                 ASSERT touched = 10000;
             END IF;
             IF run > 0 THEN -- the first moves a root, one level down
