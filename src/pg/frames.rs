@@ -10,7 +10,7 @@
 
 use super::{role, xact};
 use pgrx::pg_sys;
-use pgrx::pg_sys::ErrorContextCallback;
+use pgrx::pg_sys::{ErrorContextCallback, Oid};
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 
@@ -39,14 +39,42 @@ struct Passed {
     depth: i32,
 }
 
+/// Work that is done as the owner of a table.
+#[derive(Clone, Copy)]
+struct Acting {
+    base: Place,
+    owner: Oid,
+}
+
 thread_local! {
     static OWN: Cell<Option<Own>> = const { Cell::new(None) };
+    static ACTING: Cell<Option<Acting>> = const { Cell::new(None) };
     static PASSED: RefCell<Vec<Passed>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Called once, when the library is loaded.
 pub fn init() {
     xact::at_top_end(|| PASSED.with(|p| p.borrow_mut().clear()));
+}
+
+/// A place on the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(*mut ErrorContextCallback);
+
+impl Place {
+    pub fn here() -> Place {
+        // SAFETY: reads backend state.
+        Place(unsafe { pg_sys::error_context_stack })
+    }
+
+    /// Does the statement at work stand directly on this place?
+    pub fn bears_statement(self) -> bool {
+        // SAFETY: frames on the stack are alive.
+        unsafe {
+            let top = pg_sys::error_context_stack;
+            !top.is_null() && (*top).previous == self.0
+        }
+    }
 }
 
 struct PutBack(Option<Own>);
@@ -67,6 +95,25 @@ pub fn own<R>(reach: Reach, work: impl FnOnce() -> R) -> R {
     let base = unsafe { pg_sys::error_context_stack };
     let _put_back = PutBack(OWN.replace(Some(Own { base, levels })));
     work()
+}
+
+pub struct ActingPutBack(Option<Acting>);
+
+impl Drop for ActingPutBack {
+    fn drop(&mut self) {
+        ACTING.set(self.0);
+    }
+}
+
+/// While the answer lives, we work as the owner of a table: this role, or as nobody's.
+pub fn act_as_owner(owner: Option<Oid>) -> ActingPutBack {
+    ActingPutBack(ACTING.replace(owner.map(|owner| Acting { base: Place::here(), owner })))
+}
+
+/// Is the statement about to be planned one that we run as the owner of a table? Then: as whom.
+pub fn owner_acted_as() -> Option<Oid> {
+    let acting = ACTING.get()?;
+    acting.base.bears_statement().then_some(acting.owner)
 }
 
 unsafe fn callback(frame: *mut ErrorContextCallback) -> usize {

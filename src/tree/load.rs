@@ -2,9 +2,8 @@
 //! path order, parents first, with their paths already in them.
 //!
 //! The row triggers then have nothing left to do and let the rows pass (`maintain::with_paths_given`).
-//! That is only done where no code but the owner's can run inside the INSERT: a function of the
-//! caller's could write rows with forged paths under the same mark. Otherwise the triggers place every
-//! row once more.
+//! That is only done where no trigger of the user's own changes a row before it is stored, and the columns
+//! need no conversion. Otherwise the triggers place every row once more.
 
 use super::attach::Tree;
 use super::locks::{self, Work};
@@ -176,7 +175,7 @@ impl Load {
     }
 
     fn is_text(&self) -> bool {
-        matches!(self.tree.sql.id_type.as_str(), "text" | "character varying")
+        matches!(self.tree.sql.id_type.as_str(), "pg_catalog.text" | "character varying")
     }
 
     /// Everything in it is qualified: it runs under the caller's search_path, for the triggers' sake.

@@ -13,6 +13,7 @@ use super::path;
 use super::shape::{Shape, Sql};
 use super::{by_links, deferred, faults, judge};
 use crate::error::Refusal;
+use crate::pg::frames::Place;
 use crate::pg::spi::{self, Arg, Seen};
 use crate::pg::subxact::{End, Restored};
 use crate::pg::trigger::{Call, Event, Outcome, Row, Value, When};
@@ -78,8 +79,9 @@ struct State {
     /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
     /// fires runs its statements deeper, and gets no exemption.
     rewriting: Option<(Oid, i32)>,
-    /// The same for an INSERT of ours whose rows have their paths.
-    loading: Option<(Oid, i32)>,
+    /// On what an INSERT of ours stands whose rows have their paths. What it sets off stands elsewhere,
+    /// be it a trigger or what is computed while it is planned.
+    loading: Option<(Oid, Place)>,
 }
 
 /// Parents remembered at most: about a megabyte.
@@ -177,7 +179,8 @@ fn leave(shape: &Shape, row: &Row<'_>) {
 
 /// Is the row one of a load, which gave it its path?
 fn has_its_path(shape: &Shape) -> bool {
-    state(|s| s.loading == Some((shape.root, xact::trigger_depth())) && !s.deleted.contains(&shape.root))
+    let is_loaded = |(root, base): (Oid, Place)| root == shape.root && base.bears_statement();
+    state(|s| s.loading.is_some_and(is_loaded) && !s.deleted.contains(&shape.root))
 }
 
 struct Key {
@@ -590,7 +593,7 @@ pub fn rewrite<R>(root: Oid, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-struct UnmarkLoading(Option<(Oid, i32)>);
+struct UnmarkLoading(Option<(Oid, Place)>);
 
 impl Drop for UnmarkLoading {
     fn drop(&mut self) {
@@ -599,9 +602,9 @@ impl Drop for UnmarkLoading {
 }
 
 /// Runs an INSERT into the tree whose rows have their paths: `place` lets them pass unlooked at.
-/// Nothing that the caller could have written may run inside it, but for triggers, which run deeper.
+/// No trigger of the caller's may change them.
 pub fn with_paths_given<R>(root: Oid, work: impl FnOnce() -> R) -> R {
-    let mark = (root, xact::trigger_depth() + 1);
+    let mark = (root, Place::here());
     let _unmark = UnmarkLoading(state(|s| s.loading.replace(mark)));
     work()
 }
