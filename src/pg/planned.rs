@@ -14,9 +14,14 @@
 //! by what it has become, before it is planned: a protected table in it that lacks the wall, although
 //! the wall would stand before whoever reads it, is there by an exemption. Only foreign keys and our
 //! own maintenance may have that, for the tables that they name themselves.
+//!
+//! What we run as the owner of a table names tables by text, and a schema's owner can put another in the
+//! place of one at any time. To plan a statement is to run what stands in its tables' indexes and
+//! constraints, so those of ours have to be that owner's, every one.
 
 use super::protected::{self, Standing};
 use super::{frames, guard, relation, role};
+use crate::error::Refusal;
 use pgrx::pg_sys::{self, Node, Oid, Query, RangeTblEntry};
 use pgrx::prelude::*;
 use std::ffi::{c_char, c_int, c_void};
@@ -84,7 +89,12 @@ unsafe extern "C-unwind" fn plan(
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: as PostgreSQL's own walkers call it; nothing of Rust's is alive.
-    unsafe { visit(query.cast(), std::ptr::null_mut()) };
+    unsafe {
+        if frames::owner_acted_as().is_some() {
+            visit_as_owner(query.cast(), std::ptr::null_mut());
+        }
+        visit(query.cast(), std::ptr::null_mut());
+    }
     if role::is_past_forced_row_security() {
         // SAFETY: guarded.
         unsafe { take_exemption() }
@@ -130,6 +140,60 @@ unsafe extern "C-unwind" fn visit(node: *mut Node, context: *mut c_void) -> bool
         }
         bare::query_tree_walker(query, visit, context, 0)
     }
+}
+
+/// Looks whose the tables are of a statement that we run as the owner of one.
+unsafe extern "C-unwind" fn visit_as_owner(node: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: as in `visit`.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        if (*node).type_ != pg_sys::NodeTag::T_Query {
+            return bare::expression_tree_walker(node, visit_as_owner, context);
+        }
+        let query: *mut Query = node.cast();
+        for entry in relation::list((*query).rtable) {
+            // A view leaves entries of its own, of either kind.
+            let relation = (*entry.cast::<RangeTblEntry>()).relid;
+            if relation.to_u32() >= pg_sys::FirstNormalObjectId {
+                expect_owned(relation);
+            }
+        }
+        bare::query_tree_walker(query, visit_as_owner, context, 0)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn expect_owned(relation: Oid) {
+    let Some(owner) = frames::owner_acted_as() else { return };
+    for of in relation::with_descendants(relation) {
+        // Our registries are read too; nobody can put anything else into their schema.
+        if let Some((other, schema)) = relation::owner_and_schema(of)
+            && other != owner
+            && !relation::is_ours(schema)
+        {
+            refuse_other_owner(of, owner, other)
+        }
+    }
+}
+
+fn refuse_other_owner(relation: Oid, owner: Oid, other: Oid) -> ! {
+    let facts = relation::facts(relation);
+    let name = |role| role::name(role).unwrap_or_default();
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!(
+            "{}.{} belongs to role \"{}\", and what it goes with to role \"{}\"",
+            facts.schema,
+            facts.name,
+            name(other),
+            name(owner)
+        ),
+    )
+    .hint("A tree, its partitions, its history and its second parents have one owner: ALTER TABLE … OWNER TO …;")
+    .table(&facts.schema, &facts.name)
+    .raise()
 }
 
 /// As whom the table is read or written, invalid for the current user; None where it is not: a rule's

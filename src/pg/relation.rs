@@ -86,6 +86,40 @@ pub fn facts(relation: Oid) -> Facts {
     }
 }
 
+/// Who owns a relation, and the schema that it is in; None where it is gone.
+pub(super) fn owner_and_schema(relation: Oid) -> Option<(Oid, Oid)> {
+    // SAFETY: a syscache lookup; the tuple is released when it has been read.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, relation.into());
+        if tuple.is_null() {
+            return None;
+        }
+        let class = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let found = (class.relowner, class.relnamespace);
+        pg_sys::ReleaseSysCache(tuple);
+        Some(found)
+    }
+}
+
+/// Is the schema the extension's own?
+pub(super) fn is_ours(schema: Oid) -> bool {
+    // SAFETY: a syscache lookup.
+    unsafe { schema == pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), true) }
+}
+
+/// The relation, and its partitions and inheritance children at every level.
+pub(super) fn with_descendants(relation: Oid) -> Vec<Oid> {
+    let mut all = vec![relation];
+    let mut at = 0;
+    while at < all.len() {
+        // pg_inherits by inhparent, column 2; column 1 is inhrelid.
+        let children = linked(2611, 2187, &[(2, all[at])], &[], 1);
+        all.extend(children.into_iter().filter(|child| !all.contains(child)).collect::<Vec<_>>());
+        at += 1;
+    }
+    all
+}
+
 /// The type of a column as SQL writes it, qualified where it must be, and quoted only there.
 pub fn column_type(relation: Oid, column: i16) -> String {
     settings::quoting_what_must_be(|| {

@@ -121,6 +121,11 @@ impl Drop for Restore {
     }
 }
 
+fn act_as_owner<R>(owner: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
+    let _put_back = frames::act_as_owner(Some(owner));
+    act_as(owner, extra, work)
+}
+
 fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
     let exempted = extra & pg_sys::SECURITY_NOFORCE_RLS != 0;
     let open = exempted && bypasses_row_security(current());
@@ -145,21 +150,21 @@ fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
 /// owner put on the table; triggers of the user's own that they fire stay behind it, unless the
 /// writer was not behind it either.
 pub fn as_table_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, as_open_as_now(), work)
+    act_as_owner(owner, as_open_as_now(), work)
 }
 
 /// The same for a function that reads or defines on its caller's demand, as maintenance of the
 /// server's own does it: nothing of the owner's (an index expression, a trigger) may leave work
 /// or settings behind for what is later done as the caller.
 pub fn as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, as_open_as_now() | confined(owner), || settings::taking_back(work))
+    act_as_owner(owner, as_open_as_now() | confined(owner), || settings::taking_back(work))
 }
 
 /// The same, past the row security that the owner put on his table, as foreign keys do: his rights
 /// alone are not enough under FORCE ROW LEVEL SECURITY. For statements that fire no trigger, since
 /// that would go past it too.
 pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, || {
+    act_as_owner(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, || {
         settings::taking_back(|| frames::own(frames::Reach::ForeignKeyCheck, work))
     })
 }
@@ -168,6 +173,7 @@ pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
 /// schema (keys, indexes, tables beside it) and runs nothing of the owner's. PostgreSQL builds indexes
 /// with the rights of the table's owner, whoever makes them.
 pub fn as_caller<R>(caller: Oid, work: impl FnOnce() -> R) -> R {
+    let _put_back = frames::act_as_owner(None);
     act_as(caller, 0, work)
 }
 
@@ -201,6 +207,7 @@ pub fn is_walled(role: Oid, relation: Oid) -> bool {
 /// himself. Statements run inside must name only catalog and `crm_tree` objects, qualified; no name
 /// in them is looked up on the path of whoever calls.
 pub fn as_extension_owner<R>(work: impl FnOnce() -> R) -> R {
+    let _put_back = frames::act_as_owner(None);
     act_as(extension_owner(), 0, || settings::on_safe_path(work))
 }
 
