@@ -1,12 +1,13 @@
 //! Rolling up a measure of the user's over a tree of his.
 
 use super::{Request, roll};
-use crate::catalog::{ident, literal, opt_text, rows};
+use crate::catalog::{literal, opt_text, rows};
 use crate::error::Refusal;
 use crate::pg::rows::{Store, reading};
 use crate::pg::session;
 use crate::tree::attach::Tree;
 use crate::tree::deferred;
+use crate::tree::links::{LinkSql, Links};
 use pgrx::prelude::*;
 
 /// Answers `rollup`.
@@ -24,15 +25,9 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
     let in_org = |alias: &str, column: &str| {
         format!("{alias}.{column} OPERATOR(pg_catalog.=) {}::{}", literal(&org), s.org_type)
     };
-    let linked = rows(
-        "SELECT relation::pg_catalog.text, parent_column, child_column, pct_column, tree_pct_column, org_column
-           FROM crm_tree._tree_links() WHERE tree OPERATOR(pg_catalog.=) $1",
-        &[table.into()],
-        |row| std::array::from_fn::<Option<String>, 6, _>(|n| opt_text(row, n + 1)),
-    )
-    .pop();
+    let linked = Links::of(table).filter(|links| links.tree == table).map(|links| links.sql());
     let percent = |alias: &str, column: Option<&String>| match column {
-        Some(column) => format!("coalesce({alias}.{}::pg_catalog.numeric, 0)", ident(column)),
+        Some(column) => format!("coalesce({alias}.{column}::pg_catalog.numeric, 0)"),
         None => "100::pg_catalog.numeric".to_owned(),
     };
     let nodes = format!(
@@ -45,26 +40,24 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
         id = s.id,
         parent = s.parent,
         depth = s.depth,
-        share = percent("t", linked.as_ref().and_then(|l| l[4].as_ref())),
+        share = percent("t", linked.as_ref().and_then(|links| links.tree_pct.as_ref())),
         table = s.table,
         in_org = in_org("t", &s.org),
     );
-    let links = linked.as_ref().and_then(|[relation, parent, child, pct, _, org_column]| {
-        let (parent, child) = (ident(parent.as_ref()?), ident(child.as_ref()?));
-        Some(format!(
+    let links = linked.as_ref().map(|LinkSql { links, parent, child, pct, org, .. }| {
+        format!(
             "SELECT l.{parent}::pg_catalog.text, l.{child}::pg_catalog.text, {share}, p.{path}::pg_catalog.text, c.{path}::pg_catalog.text FROM {links} l
                JOIN {table} p ON {of_p} AND p.{id} OPERATOR(pg_catalog.=) l.{parent}
                JOIN {table} c ON {of_c} AND c.{id} OPERATOR(pg_catalog.=) l.{child}
               WHERE {of_l}",
             share = percent("l", pct.as_ref()),
             path = s.path,
-            links = relation.as_ref()?,
             table = s.table,
             id = s.id,
             of_p = in_org("p", &s.org),
             of_c = in_org("c", &s.org),
-            of_l = in_org("l", &ident(org_column.as_ref()?)),
-        ))
+            of_l = in_org("l", org),
+        )
     });
     let unset = !rows(
         &format!(

@@ -4,6 +4,7 @@ use super::wall;
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::load;
+use crate::pg::relation;
 use crate::pg::trigger::{Call, Event, Outcome, When};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -80,9 +81,18 @@ fn view_oid(table: &Table, name: &str) -> Option<Oid> {
     .pop()
 }
 
-/// Replacing a view of the user's own would take it from him.
+/// Replacing a view of the user's own would take it from him; one of another owner's has triggers of his.
 fn refuse_other_view(table: &Table, name: &str, view: &str) {
     let Some(oid) = view_oid(table, name) else { return };
+    if relation::facts(oid).owner != table.owner {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+            format!("{view} is there already, and does not belong to the owner of {}", table.shown()),
+        )
+        .hint(format!("Its triggers would be this one's. Rename it: ALTER VIEW {view} RENAME TO …;"))
+        .table(&table.schema, &table.name)
+        .raise()
+    }
     if target_of(oid).is_none_or(|target| target.oid != table.oid) {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,

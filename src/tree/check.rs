@@ -217,7 +217,7 @@ fn repair_tree(
             }
         }
         if let Some(history) = history_table::of(&tree) {
-            history.agree(org, None);
+            role::as_table_owner_confined(tree.table.owner, || history.agree(org, None));
         }
         let is_of_paths = |kind: &str| !["stale_history", "link_cycle", "ownership"].contains(&kind);
         if was_deferred && !found.iter().any(|(kind, ..)| is_of_paths(kind)) {

@@ -461,14 +461,32 @@ impl History {
 
 /// The history table of a tree, as written in SQL; None where it keeps none.
 pub fn table_of(root: Oid) -> Option<String> {
-    let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+    // A type of its owner's own could run code of his, as whoever reads or keeps it.
+    let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
+                      ((SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute h
+                        WHERE h.attrelid = c.oid AND h.attnum > 0 AND NOT h.attisdropped
+                          AND h.atttypid = CASE h.attname
+                                  WHEN 'changed_by' THEN 'text'::pg_catalog.regtype
+                                  WHEN 'valid_from' THEN 'timestamptz'::pg_catalog.regtype
+                                  WHEN 'valid_to' THEN 'timestamptz'::pg_catalog.regtype
+                                  WHEN 'prev_to' THEN 'timestamptz'::pg_catalog.regtype
+                                  ELSE (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.relation
+                                           AND a.attname = CASE h.attname WHEN 'org' THEN t.org_column WHEN 'id' THEN t.id_column
+                                                                          WHEN 'parent' THEN t.id_column END) END) = 7)::pg_catalog.text
                  FROM crm_tree._trees() t
                  LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.history::pg_catalog.oid
                  LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                 WHERE t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.history IS NOT NULL";
     let root = root.to_u32().to_string();
-    match spi::read::<2>(sql, vec![Arg::Text(&root)]).into_iter().next()? {
-        [Some(schema), Some(name)] => Some(format!("{}.{}", ident(&schema), ident(&name))),
+    match spi::read::<3>(sql, vec![Arg::Text(&root)]).into_iter().next()? {
+        [Some(schema), Some(name), Some(right)] if right != "true" => Refusal::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("the columns of {schema}.{name} have other types than those of its tree"),
+        )
+        .hint("Change them back, or let it go: crm_tree.attach_tree(…, history => false).")
+        .table(&schema, &name)
+        .raise(),
+        [Some(schema), Some(name), _] => Some(format!("{}.{}", ident(&schema), ident(&name))),
         _ => Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "the history table of this tree is gone",

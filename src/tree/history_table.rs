@@ -40,17 +40,19 @@ pub fn ensure(tree: &Table, sql: &Sql) -> Table {
     }
     let existing = find(&tree.schema, &name);
     if let Some(table) = &existing {
-        refuse_stranger(table);
+        refuse_stranger(table, tree.owner);
     } else {
         create(&shown, &ident(&name), sql);
     }
     ddl(&format!("ALTER TABLE {shown} ENABLE TRIGGER {GUARD}"));
-    let table = existing.or_else(|| find(&tree.schema, &name)).unwrap_or_else(|| error!("no table {shown}"));
-    if table.owner != tree.owner {
-        let owner = role::name(tree.owner).unwrap_or_default();
-        ddl(&format!("ALTER TABLE {shown} OWNER TO {}", ident(&owner)));
-    }
-    Table { owner: tree.owner, ..table }
+    existing.unwrap_or_else(|| {
+        let made = find(&tree.schema, &name).unwrap_or_else(|| error!("no table {shown}"));
+        if made.owner != tree.owner {
+            let owner = role::name(tree.owner).unwrap_or_default();
+            ddl(&format!("ALTER TABLE {shown} OWNER TO {}", ident(&owner)));
+        }
+        Table { owner: tree.owner, ..made }
+    })
 }
 
 fn find(schema: &str, name: &str) -> Option<Table> {
@@ -64,7 +66,21 @@ fn find(schema: &str, name: &str) -> Option<Table> {
     .map(Table::get)
 }
 
-fn refuse_stranger(table: &Table) {
+/// One of another owner's comes with triggers of his, which would be this one's.
+fn refuse_stranger(table: &Table, owner: pg_sys::Oid) {
+    if table.owner != owner {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
+            format!("{} is there already, and does not belong to the owner of the tree", table.shown()),
+        )
+        .hint(format!(
+            "Rename it, or look at its triggers and then ALTER TABLE {} OWNER TO {};",
+            table.sql(),
+            ident(&role::name(owner).unwrap_or_default())
+        ))
+        .table(&table.schema, &table.name)
+        .raise()
+    }
     if COLUMNS.iter().any(|name| table.column(name).is_none()) {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
@@ -160,7 +176,7 @@ pub fn orgs(history: &History) -> Vec<String> {
         "SELECT org::text FROM (SELECT {} FROM {} UNION SELECT org FROM {} WHERE valid_to IS NULL) o(org)",
         history.tree.org, history.tree.table, history.table
     );
-    role::as_table_owner(history.owner, || crate::pg::spi::read::<1>(&sql, vec![]))
+    role::as_table_owner_confined(history.owner, || crate::pg::spi::read::<1>(&sql, vec![]))
         .into_iter()
         .filter_map(|[org]| org)
         .collect()

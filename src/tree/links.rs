@@ -1,6 +1,7 @@
 //! Second parents: making a table a tree's further edges, and letting it go.
 
 use super::attach::{Tree, has_index, refuse_partition};
+use super::shape::is_key_type;
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg};
@@ -96,11 +97,24 @@ impl Links {
             let facts = relation::facts(oid);
             format!("{}.{}", ident(&facts.schema), ident(&facts.name))
         };
-        let type_of = |column: &str| {
-            trigger::column_number(self.tree, column)
-                .map(|number| relation::column_type(self.tree, number))
+        let type_in = |table: pg_sys::Oid, column: &str| {
+            trigger::column_number(table, column)
+                .map(|number| relation::column_type(table, number))
                 .unwrap_or_else(|| refuse_lost_column(column))
         };
+        let type_of = |column: &str| type_in(self.tree, column);
+        // A type of an owner's own could run code of his, as whoever these are run as.
+        let keys = [(&self.org, &self.tree_org), (&self.parent, &self.tree_id), (&self.child, &self.tree_id)];
+        let right =
+            keys.iter().all(|(column, like)| {
+                let found = type_in(self.links, column);
+                is_key_type(&found) && found == type_of(like)
+            }) && [(self.links, &self.pct), (self.tree, &self.tree_pct)].iter().all(|(table, share)| {
+                share.as_ref().is_none_or(|column| NUMBERS.contains(&type_in(*table, column).as_str()))
+            });
+        if !right {
+            refuse_types(self.links)
+        }
         LinkSql {
             links: table(self.links),
             tree: table(self.tree),
@@ -130,6 +144,20 @@ pub fn ownership_beside_links(tree: pg_sys::Oid) -> Option<Option<String>> {
         of_tree
     });
     column
+}
+
+/// Types that a percentage can have, as PostgreSQL writes them.
+const NUMBERS: [&str; 6] = ["numeric", "smallint", "integer", "bigint", "real", "double precision"];
+
+fn refuse_types(links: pg_sys::Oid) -> ! {
+    let facts = relation::facts(links);
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        format!("the columns of {}.{} have other types than when it was attached", facts.schema, facts.name),
+    )
+    .hint("Change them back, or run crm_tree.detach_links() and crm_tree.attach_links().")
+    .table(&facts.schema, &facts.name)
+    .raise()
 }
 
 pub fn refuse_lost_column(column: &str) -> ! {
@@ -406,7 +434,8 @@ fn expect_columns(links: &Table, tree: &Tree, key: [&str; 3], shares: [(&Table, 
     let types = [&tree.sql.org_type, &tree.sql.id_type, &tree.sql.id_type];
     for (name, type_name) in key.into_iter().zip(types) {
         let column = links.expect_column(name);
-        if column.type_name != *type_name {
+        let type_name = type_name.strip_prefix("pg_catalog.").unwrap_or(type_name);
+        if column.type_name != type_name {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
                 format!(
@@ -425,8 +454,7 @@ fn expect_columns(links: &Table, tree: &Tree, key: [&str; 3], shares: [(&Table, 
     for (table, share) in shares {
         let Some(name) = share else { continue };
         let column = table.expect_column(name);
-        let numbers = ["numeric", "smallint", "integer", "bigint", "real", "double precision"];
-        if !numbers.contains(&column.type_name.as_str()) {
+        if !NUMBERS.contains(&column.type_name.as_str()) {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
                 format!("column \"{name}\" of {} is {}, which is no number", table.shown(), column.type_name),

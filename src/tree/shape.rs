@@ -108,7 +108,7 @@ pub fn org_column_of(relation: Oid) -> Option<String> {
 }
 
 /// The types of org, id and parent, as PostgreSQL writes them.
-fn is_key_type(name: &str) -> bool {
+pub fn is_key_type(name: &str) -> bool {
     OrgType::of(name.strip_prefix("pg_catalog.").unwrap_or(name)).is_some()
 }
 
@@ -302,6 +302,11 @@ pub struct Sql {
 
 impl Sql {
     pub fn new(table: &str, c: &Columns, org_type: &str, id_type: &str, max_depth: i32) -> Sql {
+        // The others that a key can have are words of the grammar's, and nobody else's.
+        let qualified = |name: &str| match name {
+            "text" | "uuid" => format!("pg_catalog.{name}"),
+            _ => name.to_owned(),
+        };
         Sql {
             table: table.to_owned(),
             org: ident(&c.org),
@@ -309,8 +314,8 @@ impl Sql {
             parent: ident(&c.parent),
             path: ident(&c.path),
             depth: ident(&c.depth),
-            org_type: org_type.to_owned(),
-            id_type: id_type.to_owned(),
+            org_type: qualified(org_type),
+            id_type: qualified(id_type),
             max_depth,
         }
     }
