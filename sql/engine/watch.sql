@@ -134,6 +134,9 @@ SELECT pg_catalog.pg_extension_config_dump('crm_tree.watched_schema', '');
 CREATE FUNCTION crm_tree._wall_is_moving() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_wall_is_moving_wrapper';
 COMMENT ON FUNCTION crm_tree._wall_is_moving() IS 'Private: is DDL of protect() or unprotect() under way in this session?';
+CREATE FUNCTION crm_tree._expect_current_walls() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_expect_current_walls_wrapper';
+COMMENT ON FUNCTION crm_tree._expect_current_walls() IS 'Private: 40001 where the transaction keeps a snapshot from before a wall was put up.';
 CREATE FUNCTION crm_tree._raise_wall("table" regclass, org_column text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_raise_wall_wrapper';
 COMMENT ON FUNCTION crm_tree._raise_wall(regclass, text) IS 'Private: puts the wall up on one partition or child, as its owner.';
@@ -348,6 +351,7 @@ BEGIN
     IF crm_tree._wall_is_moving() THEN
         RETURN;
     END IF;
+    PERFORM crm_tree._expect_current_walls();
     -- Of an extension's own script: its business.
     SELECT array_agg(DISTINCT relation) INTO touched
       FROM (SELECT CASE c.classid
@@ -397,6 +401,7 @@ BEGIN
     IF crm_tree._wall_is_moving() THEN
         RETURN;
     END IF;
+    PERFORM crm_tree._expect_current_walls();
     DELETE FROM crm_tree.wall_standing s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d

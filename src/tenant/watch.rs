@@ -3,9 +3,12 @@
 
 use super::wall;
 use crate::catalog::Table;
-use crate::pg::role;
+use crate::error::Refusal;
+use crate::pg::scan::{self, Seen};
+use crate::pg::{role, xact};
 use pgrx::prelude::*;
 use std::cell::Cell;
+use std::collections::HashSet;
 
 thread_local! {
     /// How many of our own pieces of work on a wall are under way. No SQL sets it.
@@ -31,6 +34,32 @@ pub fn moving<R>(work: impl FnOnce() -> R) -> R {
 #[pg_extern(sql = false)]
 fn _wall_is_moving() -> bool {
     MOVING.with(Cell::get) > 0
+}
+
+/// Event triggers read the registries and the catalogs as the transaction sees them. One that keeps its
+/// snapshot may have taken it before a wall was put up, and would let pass what lowers that.
+#[pg_extern(sql = false)]
+fn _expect_current_walls() {
+    if !xact::keeps_one_snapshot() {
+        return;
+    }
+    let standing = |seen| {
+        let mut relations = HashSet::new();
+        scan::by_keys(c"wall_standing", c"wall_standing_pkey", &[], seen, |wall| {
+            relations.extend(wall.oid(c"relation"));
+            false
+        });
+        relations
+    };
+    let seen = standing(Seen::ByStatement);
+    if standing(Seen::Now).iter().any(|relation| !seen.contains(relation)) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            "a wall was put up after this transaction took its snapshot, which does not show it",
+        )
+        .hint("Begin again; DDL is best done at READ COMMITTED.")
+        .raise()
+    }
 }
 
 /// The wall of the table and of all below it stands as we left it; from here on the event triggers
