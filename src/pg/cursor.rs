@@ -85,6 +85,9 @@ unsafe extern "C-unwind" fn hook(
                 declare_held();
             }
         }
+        if (*node).type_ != pg_sys::NodeTag::T_TransactionStmt {
+            super::door::expect_read_only();
+        }
         // SET CONSTRAINTS in a trigger has foreign keys check right here.
         super::frames::remember();
         match PREVIOUS {

@@ -4,7 +4,7 @@ use super::{role, xact};
 use crate::error::Refusal;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
-use pgrx::prelude::PgSqlErrorCode;
+use pgrx::prelude::*;
 use std::cell::Cell;
 
 thread_local! {
@@ -23,8 +23,9 @@ pub fn init() {
 pub fn open(service: Oid) {
     let (mut user, mut context) = (Oid::INVALID, 0);
     // SAFETY: sets backend state that the end of the transaction puts back. The flag forbids SET ROLE
-    // and SET SESSION AUTHORIZATION meanwhile. Once a snapshot is taken, PostgreSQL lets nobody make
-    // the transaction writable again; a LOCAL setting would end with a function that has a SET clause.
+    // and SET SESSION AUTHORIZATION meanwhile. Once a snapshot is taken, PostgreSQL lets nobody SET
+    // the transaction writable again; for RESET see `expect_read_only`. A LOCAL setting would end with a
+    // function that has a SET clause.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         pg_sys::set_config_option(
@@ -64,6 +65,26 @@ fn close() {
         // SAFETY: as above; raises nothing.
         unsafe { pg_sys::SetUserIdAndSecContext(user, context) }
     }
+}
+
+/// Asked before each statement but those that end the transaction: PostgreSQL checks what is SET, and not
+/// what is RESET. Cheap, and quiet where there is nothing to refuse.
+#[inline]
+pub(super) fn expect_read_only() {
+    if OPENED_BY.get().is_some() && !xact::is_read_only() {
+        // SAFETY: guarded; what it raises is an ordinary PostgreSQL error here.
+        unsafe { refuse_writable() }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn refuse_writable() {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+        "the service door is open, and the transaction is not read-only any more",
+    )
+    .hint("Behind the door nothing is written: ROLLBACK, and leave transaction_read_only alone.")
+    .raise()
 }
 
 /// Is it open?

@@ -4,7 +4,7 @@
 //! that validates a foreign key. Row security entered the statement when it was rewritten; what is
 //! asked here is whether it had to.
 
-use super::{cascade, frames, planned, protected, role};
+use super::{cascade, door, frames, planned, protected, role};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -103,6 +103,7 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
         {
             return false;
         }
+        door::expect_read_only();
         if is_asked() {
             for entry in super::relation::list(tables) {
                 let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
@@ -130,6 +131,7 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
         {
             return false;
         }
+        door::expect_read_only();
         if is_asked() {
             for info in super::relation::list(infos) {
                 let info = &*info.cast::<pg_sys::RTEPermissionInfo>();

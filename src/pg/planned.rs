@@ -20,7 +20,7 @@
 //! constraints, so those of ours have to be that owner's, every one.
 
 use super::protected::{self, Standing};
-use super::{frames, guard, relation, role};
+use super::{door, frames, guard, relation, role};
 use crate::error::Refusal;
 use pgrx::pg_sys::{self, Node, Oid, Query, RangeTblEntry};
 use pgrx::prelude::*;
@@ -88,6 +88,7 @@ unsafe extern "C-unwind" fn plan(
     options: c_int,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
+    door::expect_read_only();
     // SAFETY: as PostgreSQL's own walkers call it; nothing of Rust's is alive.
     unsafe {
         if frames::owner_acted_as().is_some() {

@@ -141,6 +141,11 @@ pub fn is_read_only() -> bool {
     unsafe { pg_sys::XactReadOnly }
 }
 
+pub fn is_parallel_worker() -> bool {
+    // SAFETY: reads backend state.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
 /// Is the server in recovery, and can write nothing?
 pub fn on_standby() -> bool {
     // SAFETY: reads shared state.

@@ -8,12 +8,13 @@ use crate::pg::{cursor, door, role, scan, xact};
 use crate::telemetry::{self, counts::Kind};
 use pgrx::prelude::*;
 
-/// The role that the door works as: NOLOGIN, BYPASSRLS, and nobody is a member. The guard knows it by
-/// its id, which parallel workers have too.
+/// The role that the door works as: NOLOGIN, BYPASSRLS, and nobody is a member.
 const SERVICE: &str = "crm_tree_service";
 
+/// Is this the service role, behind an open door? Whatever else works as it (a function that it owns) has
+/// no business to. A parallel worker knows the role and not the door; its leader was asked.
 pub fn is_service(user: pg_sys::Oid) -> bool {
-    role::find(SERVICE) == Some(user)
+    role::find(SERVICE) == Some(user) && (door::is_open() || xact::is_parallel_worker())
 }
 
 /// Is there a grant to a role whose privileges `caller` has? It counts while the role has its name.
