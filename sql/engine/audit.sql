@@ -274,6 +274,16 @@ CREATE FUNCTION crm_tree._audit_definers() RETURNS TABLE (code text, severity te
        AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                         WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND e.extname = 'crm_tree')
     UNION ALL
+    -- Paths are rewritten as the table's owner, under the search path of whoever moves a node.
+    SELECT DISTINCT 'tree_trigger_search_path', 'fix', p.oid::regprocedure::text,
+           format('A trigger of the tree %s calls it, as the table''s owner where paths are rewritten, and its names are looked up on the path of whoever moves a node.', t.tgrelid::regclass),
+           format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp;', p.oid::regprocedure, n.nspname)
+      FROM crm_tree._trees() a CROSS JOIN LATERAL (SELECT a.relation::oid AS oid UNION SELECT relid FROM pg_partition_tree(a.relation)) AS part
+      JOIN pg_trigger t ON t.tgrelid = part.oid JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
+     WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgtype & 16 <> 0 AND NOT p.prosecdef AND l.lanname NOT IN ('c', 'internal')
+       AND NOT coalesce(array_to_string(p.proconfig, E'\n') ~ '(^|\n)search_path=', false)
+    UNION ALL
     SELECT 'leakproof_function', 'fix', p.oid::regprocedure::text,
            'It is marked LEAKPROOF, so a user''s condition may run it on another org''s rows before the wall''s.', format('ALTER FUNCTION %s NOT LEAKPROOF;', p.oid::regprocedure)
       FROM pg_proc p

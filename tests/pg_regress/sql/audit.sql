@@ -110,6 +110,13 @@ ALTER TABLE holes.t27_nullable DROP CONSTRAINT t27_nullable_pkey, ALTER org_id D
 -- 28: USING (true)
 CREATE POLICY everything ON holes.t28_open FOR SELECT USING (true);
 ALTER DEFAULT PRIVILEGES FOR ROLE audit_owner IN SCHEMA holes GRANT SELECT ON TABLES TO audit_app;
+-- A trigger that path maintenance sets off, and one that pins its path
+CREATE TABLE holes.t31_tree (org_id bigint NOT NULL, id int, parent int, note text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.protect('holes.t31_tree'), crm_tree.attach_tree('holes.t31_tree', 'id', 'parent');
+CREATE FUNCTION holes.f31_stamps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note := now(); RETURN NEW; END $$;
+CREATE FUNCTION holes.f31_pinned() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN NEW.note := now(); RETURN NEW; END $$;
+CREATE TRIGGER stamps BEFORE UPDATE ON holes.t31_tree FOR EACH ROW EXECUTE FUNCTION holes.f31_stamps();
+CREATE TRIGGER pinned BEFORE UPDATE ON holes.t31_tree FOR EACH ROW EXECUTE FUNCTION holes.f31_pinned();
 RESET ROLE;
 -- 16 to 19: a superuser's view, materialized view, function, trigger function and rule
 CREATE VIEW holes.v16 AS SELECT * FROM holes.t16_seen;
