@@ -11,6 +11,15 @@ thread_local! {
     static LAST: RefCell<Option<Refusal>> = const { RefCell::new(None) };
 }
 
+/// An argument that must be given; the function takes nulls for the sake of others.
+pub fn given<T>(argument: Option<T>, name: &str) -> T {
+    argument.unwrap_or_else(|| {
+        Refusal::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{name}\" is null"))
+            .hint("It has to be given.")
+            .raise()
+    })
+}
+
 /// One refusal, ready to be raised.
 #[derive(Clone, Debug)]
 pub struct Refusal {

@@ -1,6 +1,7 @@
 //! Entry points of the rollups, which put their rows into a store of their own.
 
 use super::rows::Store;
+use crate::error::given;
 use crate::rollup::{self, Request};
 use crate::tree::deferred;
 use pgrx::datum::Date;
@@ -29,14 +30,15 @@ fn node_totals(
 
 #[pg_extern(sql = false)]
 fn rollup_tree(
-    tree: Oid,
-    facts: &str,
+    tree: Option<Oid>,
+    facts: Option<&str>,
     mode: Option<&str>,
     top: Option<&str>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) {
     // SAFETY: PostgreSQL's own call info of this call.
     let store = unsafe { Store::of(fcinfo) };
+    let (tree, facts) = (given(tree, "tree"), given(facts, "facts"));
     rollup::rollup(&store, tree, facts, mode.unwrap_or("null"), top);
 }
 

@@ -3,7 +3,7 @@
 use super::attach::{Tree, has_index, refuse_partition};
 use super::shape::is_key_type;
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
-use crate::error::Refusal;
+use crate::error::{Refusal, given};
 use crate::pg::spi::{self as plans, Arg};
 use crate::pg::{relation, role, scan, trigger};
 use pgrx::prelude::*;
@@ -364,16 +364,18 @@ impl Links {
 
 #[pg_extern(sql = false)]
 fn attach_links(
-    links: pg_sys::Oid,
-    tree: pg_sys::Oid,
-    parent: &str,
-    child: &str,
-    org: &str,
+    links: Option<pg_sys::Oid>,
+    tree: Option<pg_sys::Oid>,
+    parent: Option<&str>,
+    child: Option<&str>,
+    org: Option<&str>,
     pct: Option<&str>,
     tree_pct: Option<&str>,
 ) {
-    let links = Table::get(links);
-    let tree = Tree::get(tree);
+    let links = Table::get(given(links, "links"));
+    let tree = Tree::get(given(tree, "tree"));
+    let [org, parent, child] =
+        [(org, "org"), (parent, "parent"), (child, "child")].map(|(argument, name)| given(argument, name));
     links.expect_owner();
     tree.table.expect_owner();
     refuse_partition(&links);

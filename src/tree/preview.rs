@@ -8,7 +8,7 @@ use super::moves::{self, Trouble};
 use super::read::{Place, places};
 use super::{by_links, deferred, faults, maintain, path};
 use crate::catalog::{self, rows};
-use crate::error::Refusal;
+use crate::error::{Refusal, given};
 use crate::pg::role;
 use crate::pg::spi::{self as plans, Arg, Seen};
 use pgrx::iter::TableIterator;
@@ -170,7 +170,7 @@ fn preview_by_links(tree: &Tree, place: &Place, new_parent: Option<&str>) -> Opt
 
 #[pg_extern(sql = false)]
 fn preview_move(
-    table: pg_sys::Oid,
+    table: Option<pg_sys::Oid>,
     id: Option<&str>,
     new_parent: Option<&str>,
 ) -> TableIterator<
@@ -183,7 +183,7 @@ fn preview_move(
         name!(refusal, Option<String>),
     ),
 > {
-    let tree = Tree::get(table);
+    let tree = Tree::get(given(table, "table"));
     expect_right(&tree, false);
     let new_parent = new_parent.map(|id| as_key(&tree, id));
     let found: Vec<_> = id

@@ -220,3 +220,10 @@ INSERT INTO stake VALUES (1, 5, 1, 0);
 SELECT crm_tree.detach_tree('node');
 SELECT count(*) AS left_over FROM pg_trigger WHERE tgrelid IN ('node'::regclass, 'edge'::regclass, 'stake'::regclass, 'firm'::regclass) AND tgname ~ 'crm_tree.*(links|ownership)';
 SELECT count(*) AS registered FROM crm_tree._tree_links() WHERE relation IN ('stake'::regclass, 'edge'::regclass);
+
+-- nulls for what must be given
+SELECT crm_tree.attach_links(NULL, 'firm', 'owner_id', 'owned_id');
+SELECT crm_tree.attach_links('stake', 'firm', NULL, 'owned_id');
+SELECT * FROM crm_tree.preview_move(NULL, '1', NULL);
+SELECT * FROM crm_tree.rollup(NULL, 'SELECT 1, 1');
+SELECT * FROM crm_tree.rollup('firm', NULL);
