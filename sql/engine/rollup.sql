@@ -12,7 +12,7 @@ SELECT pg_catalog.pg_extension_config_dump('crm_tree.stale_org', '');
 
 CREATE FUNCTION crm_tree._paths_are_fresh("table" regclass, org text) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'paths_are_fresh_wrapper';
-COMMENT ON FUNCTION crm_tree._paths_are_fresh(regclass, text) IS 'Is the org of the tree not flagged in stale_org? One index probe, whoever asks.';
+COMMENT ON FUNCTION crm_tree._paths_are_fresh(regclass, text) IS 'Is the org of the tree not flagged in stale_org? One index probe. Of another org than the bound one, false to whoever row security of the table holds back.';
 
 CREATE FUNCTION crm_tree._node_totals(nodes text, links text, path text, top_path text, top text, day date, mode text,
         stale boolean, only_top boolean) RETURNS SETOF record

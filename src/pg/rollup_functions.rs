@@ -44,5 +44,5 @@ fn rollup_tree(
 
 #[pg_extern(sql = false)]
 fn paths_are_fresh(table: Oid, org: &str) -> bool {
-    !deferred::reads_links(table, org)
+    !deferred::reads_links_of_named(table, org)
 }

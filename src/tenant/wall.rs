@@ -4,7 +4,7 @@ use super::watch;
 use crate::catalog::{self, Column, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::trigger::{Call, Outcome};
-use crate::pg::{relation, role, scan};
+use crate::pg::{relation, role, scan, session};
 use pgrx::prelude::*;
 
 /// The type of an org column, and with it the function its policy asks.
@@ -151,6 +151,12 @@ pub fn column_of(table: pg_sys::Oid) -> Option<String> {
         true
     });
     column
+}
+
+/// May `role` be told of a row of this org: because no row security of the table holds him back, or
+/// because he is bound to it?
+pub fn may_be_told(role: pg_sys::Oid, table: pg_sys::Oid, org: &str) -> bool {
+    !role::is_walled(role, table) || session::org().as_deref() == Some(org)
 }
 
 /// A wall on another column is another wall: who fills that column would decide who reads what. And

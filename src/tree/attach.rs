@@ -106,14 +106,14 @@ fn attach(
     history: bool,
 ) {
     let (org_column, _) = expect_org_column(&table, &columns.org);
-    refuse_other_wall(&table, &columns.org);
+    refuse_other_wall(&table, "a tree", "attach_tree", &columns.org);
     let id_type = expect_key_columns(&table, &columns);
     add_place_columns(&table, &columns);
     let sql = Sql::new(&table.sql(), &columns, &org_column.type_name, &id_type, max_depth);
 
     drop_triggers(&table);
     add_keys(caller, &table, &columns, mode);
-    fill(&table, &sql);
+    fill(caller, &table, &sql);
     // The range of a subtree answers with the ids too, so that a join with facts need not look at the
     // table. A text id could take more than the room that a path of 2,600 bytes leaves in an entry.
     let covered = match OrgType::of(&id_type) {
@@ -187,13 +187,13 @@ fn refuse_rules(table: &Table) {
 }
 
 /// Maintenance goes past row security, org by org: the orgs have to be the wall's.
-fn refuse_other_wall(table: &Table, org: &str) {
+pub(super) fn refuse_other_wall(table: &Table, what: &str, function: &str, org: &str) {
     let Some(column) = wall::column_of(table.oid).filter(|column| column != org) else { return };
     Refusal::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("{} is protected by \"{column}\" and cannot be a tree by \"{org}\"", table.shown()),
+        format!("{} is protected by \"{column}\" and cannot be {what} by \"{org}\"", table.shown()),
     )
-    .hint(format!("SELECT crm_tree.attach_tree({}, …, org => {});", literal(&table.sql()), literal(&column)))
+    .hint(format!("SELECT crm_tree.{function}({}, …, org => {});", literal(&table.sql()), literal(&column)))
     .table(&table.schema, &table.name)
     .raise()
 }
@@ -343,16 +343,46 @@ fn add_keys(caller: pg_sys::Oid, table: &Table, c: &Columns, on_delete: OnDelete
         Some((name, _)) => ddl(&format!("ALTER TABLE {sql} DROP CONSTRAINT {}", ident(name))),
         None => {}
     }
-    // As the owner past his own row security: otherwise only the bound org's rows are validated.
-    role::past_row_security_of(table.owner, || {
-        ddl(&format!(
-            "ALTER TABLE {sql} ADD FOREIGN KEY ({org}, {parent}) REFERENCES {sql} ({org}, {id}) ON DELETE {action}"
-        ));
-    });
+    let key = format!(
+        "ALTER TABLE {sql} ADD FOREIGN KEY ({org}, {parent}) REFERENCES {sql} ({org}, {id}) ON DELETE {action}"
+    );
+    add_foreign_key(caller, table, &key);
+}
+
+/// As the owner past his own row security: otherwise only the bound org's rows are validated. Of a row
+/// that has no parent PostgreSQL says then which it is, of whatever org.
+pub(super) fn add_foreign_key(caller: pg_sys::Oid, table: &Table, key: &str) {
+    let add = || role::past_row_security_of(table.owner, || ddl(key));
+    if !role::is_walled(caller, table.oid) {
+        return add();
+    }
+    PgTryBuilder::new(add)
+        .catch_when(PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION, |_| {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!(
+                    "{} has rows of this or another org that name a node which is not there",
+                    table.shown()
+                ),
+            )
+            .hint("Mend the links first, org by org; nothing was changed.")
+            .table(&table.schema, &table.name)
+            .raise()
+        })
+        .execute()
+}
+
+/// How a message names a node, to who may be told of it.
+pub(super) fn shown_node(caller: pg_sys::Oid, tables: &[pg_sys::Oid], org: &str, id: &str) -> String {
+    if tables.iter().all(|table| wall::may_be_told(caller, *table, org)) {
+        format!("node {id:?} of org {org:?}")
+    } else {
+        "a node of another org".to_owned()
+    }
 }
 
 /// Computes every path once, by the set, before the triggers stand.
-fn fill(table: &Table, sql: &Sql) {
+fn fill(caller: pg_sys::Oid, table: &Table, sql: &Sql) {
     let (path, depth, id, parent, org, max) =
         (&sql.path, &sql.depth, &sql.id, &sql.parent, &sql.org, sql.max_depth);
     let t = &sql.table;
@@ -392,9 +422,10 @@ fn fill(table: &Table, sql: &Sql) {
         )
     });
     if let Some((what, org, id)) = bad.first() {
+        let node = shown_node(caller, &[table.oid], org, id);
         Refusal::new(
             PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-            format!("{} is no tree: node {id:?} of org {org:?} {what}", table.shown()),
+            format!("{} is no tree: {node} {what}", table.shown()),
         )
         .hint("Mend the parent links first; nothing was changed.")
         .table(&table.schema, &table.name)

@@ -10,6 +10,7 @@
 use crate::pg::spi::{self, Arg};
 use crate::pg::stale::{self, Seen};
 use crate::pg::{role, xact};
+use crate::tenant::wall;
 use pgrx::pg_sys::Oid;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::cell::RefCell;
@@ -115,6 +116,12 @@ pub fn reads_links(tree: Oid, org: &str) -> bool {
             let written = w.borrow();
             !written.is_empty() && written.contains(&(tree, org.to_owned()))
         })
+}
+
+/// The same for who names the org himself: of one that row security keeps from him he is not told. By links
+/// he sees nothing of it.
+pub fn reads_links_of_named(tree: Oid, org: &str) -> bool {
+    !wall::may_be_told(role::current(), tree, org) || reads_links(tree, org)
 }
 
 /// The orgs of a tree whose readers go by links.

@@ -1,6 +1,6 @@
 //! Second parents: making a table a tree's further edges, and letting it go.
 
-use super::attach::{Tree, has_index, refuse_partition};
+use super::attach::{self, Tree, has_index, refuse_other_wall, refuse_partition};
 use super::shape::is_key_type;
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::{Refusal, given};
@@ -404,6 +404,7 @@ fn attach(
 ) {
     let [org, parent, child] = key;
     expect_columns(links, tree, key, [(links, pct), (&tree.table, tree_pct)]);
+    refuse_other_wall(links, "a tree's second parents", "attach_links", org);
     refuse_other_links(links, tree);
     drop_triggers(links, &ON_LINKS);
     drop_triggers(&tree.table, &ON_TREE);
@@ -428,7 +429,7 @@ fn attach(
     })
     .expect("the registry takes every table of links");
     let attached = Links::of(links.oid).expect("just registered");
-    refuse_existing(links, &attached.sql());
+    refuse_existing(caller, &attached, links);
     create_triggers(links, tree, key, pct, tree_pct);
 }
 
@@ -523,34 +524,33 @@ fn add_keys(caller: pg_sys::Oid, links: &Table, tree: &Tree, org: &str, parent: 
             |_| (),
         );
         if existing.is_empty() {
-            // Past row security: otherwise only the bound org's rows are validated.
-            role::past_row_security_of(links.owner, || {
-                ddl(&format!(
-                    "ALTER TABLE {sql} ADD FOREIGN KEY ({}, {}) REFERENCES {} ({}, {}) ON DELETE CASCADE",
-                    ident(org),
-                    ident(end),
-                    t.table,
-                    t.org,
-                    t.id
-                ));
-            });
+            let key = format!(
+                "ALTER TABLE {sql} ADD FOREIGN KEY ({}, {}) REFERENCES {} ({}, {}) ON DELETE CASCADE",
+                ident(org),
+                ident(end),
+                t.table,
+                t.org,
+                t.id
+            );
+            attach::add_foreign_key(caller, links, &key);
         }
     }
 }
 
 /// Judges the links that are there already, by the set.
-fn refuse_existing(links: &Table, sql: &LinkSql) {
+fn refuse_existing(caller: pg_sys::Oid, attached: &Links, links: &Table) {
     let sql = format!(
         "SELECT p.detail, p.org, p.id FROM ({}) p(org, id, problem, detail) LIMIT 1",
-        sql.problems(false)
+        attached.sql().problems(false)
     );
     let bad = role::past_row_security_of(links.owner, || {
         rows(&sql, &[], |row| (catalog::text(row, 1), catalog::text(row, 2), catalog::text(row, 3))).pop()
     });
     if let Some((what, org, id)) = bad {
+        let node = attach::shown_node(caller, &[links.oid, attached.tree], &org, &id);
         Refusal::new(
             PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-            format!("{} cannot be second parents: node {id:?} of org {org:?} {what}", links.shown()),
+            format!("{} cannot be second parents: {node} {what}", links.shown()),
         )
         .hint("Mend the links first; nothing was changed.")
         .table(&links.schema, &links.name)

@@ -111,7 +111,7 @@ fn kept(table: pg_sys::Oid) -> Rc<Tree> {
 #[pg_extern(sql = false)]
 fn path_now(table: pg_sys::Oid, org: Option<&str>, id: Option<&str>, path: Option<&str>) -> Option<String> {
     let (org, id) = (org?, id?);
-    if !deferred::reads_links(table, org) {
+    if !deferred::reads_links_of_named(table, org) {
         return path.map(str::to_owned);
     }
     let tree = kept(table);
