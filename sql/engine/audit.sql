@@ -384,6 +384,20 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
            format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC;', n.nspname)
       FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE'
     UNION ALL
+    SELECT 'domain_of_another', 'fix', a.name || '.' || quote_ident(t.attname),
+           format('%s owns its domain %s: a check that he adds to that sees the column''s values of every org.', h.name, d.domain::regtype),
+           format('ALTER TABLE %s ALTER COLUMN %I TYPE %s;', a.name, t.attname, d.plain)
+      FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attinhcount = 0
+     CROSS JOIN LATERAL (
+         WITH RECURSIVE chain(domain, owner, base, modifier) AS (
+             SELECT y.oid, y.typowner, y.typbasetype, y.typtypmod FROM pg_type y WHERE y.oid = t.atttypid AND y.typtype = 'd'
+             UNION ALL
+             SELECT y.oid, y.typowner, y.typbasetype, y.typtypmod FROM chain c JOIN pg_type y ON y.oid = c.base AND y.typtype = 'd')
+         SELECT c.domain, c.owner, (SELECT format_type(b.base, b.modifier) FROM chain b WHERE b.base NOT IN (SELECT domain FROM chain)) AS plain
+           FROM chain c WHERE c.owner <> a.owner AND NOT crm_tree._passes_walls(c.owner) LIMIT 1) d
+      JOIN holder h ON h.oid = d.owner
+     WHERE a.walled
+    UNION ALL
     SELECT 'temp_tables', 'accept', quote_ident(d.datname) || ' for ' || h.name,
            'A temporary table of a pooled connection outlives the binding that filled it, and can stand in front of a protected one.',
            format('REVOKE TEMPORARY ON DATABASE %I FROM %s;', d.datname, h.name)
@@ -417,7 +431,7 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
       FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) x JOIN holder h ON h.oid = x.grantee
      WHERE p.oid = 'crm_tree.unprotect(regclass)'::regprocedure AND x.grantee <> p.proowner AND NOT h.rolsuper
 $$;
-COMMENT ON FUNCTION crm_tree._audit_grants() IS 'Private: findings about rights on tables, schemas and orgs.';
+COMMENT ON FUNCTION crm_tree._audit_grants() IS 'Private: findings about rights on tables, schemas and orgs, and on the types of columns.';
 
 -- Roles and settings -----------------------------------------------------------------------------
 
