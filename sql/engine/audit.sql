@@ -83,7 +83,7 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                WHEN 'base_policy' THEN 'A policy crm_tree_base was altered: the table would be open if the wall policy went.'
                WHEN 'truncate_trigger' THEN 'TRUNCATE ignores row security, and the trigger that refuses it is gone.'
                WHEN 'truncate_trigger_off' THEN 'TRUNCATE ignores row security, and the trigger that refuses it is disabled.'
-               WHEN 'outer_parent' THEN 'It is a partition or child of a table without a wall, and read through that it shows every org.'
+               WHEN 'outer_parent' THEN format('It is a partition or child of a table without a wall on "%s", and read through that it shows every org.', f.org_column)
                WHEN 'foreign_partition' THEN 'It is a foreign table, which cannot have row security.'
            END,
            CASE f.fault
@@ -98,7 +98,7 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                    SELECT CASE WHEN c.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s;', i.inhparent::regclass, i.inhrelid::regclass)
                                ELSE format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::regclass, i.inhparent::regclass) END
                      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                    WHERE i.inhrelid = f.relation AND NOT EXISTS (SELECT FROM crm_tree._wall_family() w WHERE w.relation = i.inhparent) LIMIT 1)
+                    WHERE i.inhrelid = f.relation AND NOT EXISTS (SELECT FROM crm_tree._wall_family() w WHERE w.relation = i.inhparent AND w.org_column = f.org_column) LIMIT 1)
                ELSE p.fix
            END
       FROM crm_tree._wall_faults() f LEFT JOIN protect p ON p.relation = f.relation

@@ -41,20 +41,27 @@ CREATE FUNCTION crm_tree._is_own_xid(xid text) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_own_xid_wrapper';
 COMMENT ON FUNCTION crm_tree._is_own_xid(text) IS 'Is it a transaction id of this transaction or one of its savepoints? For a row''s xmin.';
 
+CREATE FUNCTION crm_tree._protect_histories(relations oid[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM crm_tree.protect(t.history, 'org') FROM crm_tree.tree t WHERE t.history IS NOT NULL AND t.relation = ANY (relations);
+END
+$$;
+COMMENT ON FUNCTION crm_tree._protect_histories(oid[]) IS 'Private: protects the histories of those of the tables that are trees with one.';
+REVOKE ALL ON FUNCTION crm_tree._protect_histories(oid[]) FROM PUBLIC;
+
 -- A wall that is put up after the history was begun goes up around the history too. In a restore the
 -- wall's policy is not there yet, and the history's own comes with the dump.
 CREATE FUNCTION crm_tree._protect_history() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    kept regclass := (SELECT t.history FROM crm_tree.tree t WHERE t.relation = NEW.relation);
 BEGIN
-    IF kept IS NOT NULL AND EXISTS (SELECT FROM pg_policy WHERE polrelid = NEW.relation AND polname = 'crm_tree_wall') THEN
-        PERFORM crm_tree.protect(kept, 'org');
+    IF EXISTS (SELECT FROM pg_policy WHERE polrelid = NEW.relation AND polname = 'crm_tree_wall') THEN
+        PERFORM crm_tree._protect_histories(crm_tree._with_below(ARRAY[NEW.relation::oid]));
     END IF;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm_tree._protect_history() IS 'Trigger of crm_tree.wall: protects the history of a tree that is being protected.';
+COMMENT ON FUNCTION crm_tree._protect_history() IS 'Trigger of crm_tree.wall: protects the histories of the trees among a table that is being protected and all below it.';
 CREATE TRIGGER protect_history AFTER INSERT OR UPDATE ON crm_tree.wall FOR EACH ROW EXECUTE FUNCTION crm_tree._protect_history();
 
 CREATE FUNCTION crm_tree.path_ids(path text) RETURNS text[]

@@ -67,7 +67,7 @@ BEGIN
         SELECT f.*, c.relkind, c.relrowsecurity, c.relforcerowsecurity, crm_tree._wall_predicate(f.relation, f.org_column) AS predicate
           FROM crm_tree._wall_family(relations) f JOIN pg_class c ON c.oid = f.relation),
     walled AS MATERIALIZED (
-        SELECT f.relation FROM crm_tree._wall_family(ARRAY(
+        SELECT f.relation, f.org_column FROM crm_tree._wall_family(ARRAY(
             SELECT DISTINCT i.inhparent FROM member m JOIN pg_inherits i ON i.inhrelid = m.relation)) f)
     SELECT m.relation, m.root, m.org_column, fault
       FROM member m
@@ -104,7 +104,7 @@ BEGIN
         SELECT 'rewrite_rule' WHERE EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = m.relation)
         UNION ALL
         SELECT 'outer_parent' WHERE EXISTS (
-            SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND i.inhparent NOT IN (SELECT w.relation FROM walled w))
+            SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND (i.inhparent, m.org_column) NOT IN (SELECT w.relation, w.org_column FROM walled w))
      ) AS found(fault)
      WHERE fault IS NOT NULL;
 END
@@ -233,6 +233,7 @@ BEGIN
                 USING ERRCODE = 'wrong_object_type', HINT = 'Keep its rows in a table of this database, or protect them on the server where they live.';
         END IF;
         PERFORM crm_tree._raise_wall(found.relation, found.org_column);
+        PERFORM crm_tree._protect_histories(ARRAY[found.relation]);
         PERFORM crm_tree._wall_event_logged('healed', found.relation, format('new below %s: the wall was put up', found.root::regclass));
         INSERT INTO crm_tree.wall_standing SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = found.relation;
     END LOOP;
@@ -254,7 +255,7 @@ BEGIN
             WHEN 'org_nullable' THEN format('its org column "%s" may be null', found.org_column)
             WHEN 'org_column' THEN format('its org column "%s" is gone', found.org_column)
             WHEN 'rewrite_rule' THEN 'it has a rewrite rule, which runs past row security in cascades'
-            WHEN 'outer_parent' THEN 'it can be read through a parent without a wall'
+            WHEN 'outer_parent' THEN 'it can be read through a parent without this wall'
             ELSE found.fault END);
         IF lenient THEN
             PERFORM crm_tree._wall_alarm('lowered', found.relation, 'the wall was lowered: ' || shown, NULL);

@@ -17,7 +17,7 @@ pub mod load;
 pub mod lock;
 pub mod node;
 mod planned;
-mod protected;
+pub mod protected;
 pub mod relation;
 pub mod role;
 mod rollup_functions;

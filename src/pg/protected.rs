@@ -196,7 +196,7 @@ unsafe fn table(rel: pg_sys::Relation) -> (Standing, i16) {
 }
 
 /// The org column by which the relation, or a table that it is a partition or child of, is protected.
-fn org_column(relation: Oid) -> Option<CString> {
+pub fn org_column(relation: Oid) -> Option<CString> {
     let mut lineage = vec![relation];
     let mut at = 0;
     while at < lineage.len() {

@@ -4,7 +4,7 @@ use super::watch;
 use crate::catalog::{self, Column, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::trigger::{Call, Outcome};
-use crate::pg::{relation, role, scan, session};
+use crate::pg::{protected, relation, role, session};
 use pgrx::prelude::*;
 
 /// The type of an org column, and with it the function its policy asks.
@@ -143,14 +143,9 @@ pub fn changed<'a>(_call: &Call<'a>) -> Outcome<'a> {
     Outcome::Done
 }
 
-/// The org column of a protected table.
+/// The org column by which a table, or one that it is a partition or child of, is protected.
 pub fn column_of(table: pg_sys::Oid) -> Option<String> {
-    let mut column = None;
-    scan::by_relation(c"wall", c"wall_pkey", table, |wall| {
-        column = wall.shown(c"org_column");
-        true
-    });
-    column
+    protected::org_column(table)?.into_string().ok()
 }
 
 /// May `role` be told of a row of this org: because no row security of the table holds him back, or
@@ -159,19 +154,42 @@ pub fn may_be_told(role: pg_sys::Oid, table: pg_sys::Oid, org: &str) -> bool {
     !role::is_walled(role, table) || session::org().as_deref() == Some(org)
 }
 
-/// A wall on another column is another wall: who fills that column would decide who reads what. And
+/// A wall on another column is another wall: who fills that column would decide who reads what. So
+/// are the walls of all tables that inheritance joins, since each shows the rows of those below it. And
 /// the maintenance of a tree, which goes past row security, works by the tree's org column.
-fn refuse_other_column(table: &Table, org_column: &str) {
-    let (column, what, cure) = match (column_of(table.oid), crate::tree::shape::org_column_of(table.oid)) {
-        (Some(column), _) if column != org_column => (column, "is protected", "unprotect"),
-        (_, Some(column)) if column != org_column => (column, "is a tree", "detach_tree"),
-        _ => return,
+pub fn refuse_other_column(table: &Table, org_column: &str) {
+    let other = rows(
+        "WITH RECURSIVE kin(oid) AS (
+             SELECT $1
+             UNION
+             SELECT l.other FROM kin JOIN (SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits
+                                           UNION ALL
+                                           SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits) l(one, other) ON l.one = kin.oid)
+         SELECT k.oid, f.org_column::text, f.what, f.cure
+           FROM kin k JOIN (SELECT relation, org_column, 'is protected', 'unprotect' FROM crm_tree._walls()
+                            UNION ALL
+                            SELECT relation, org_column, 'is a tree', 'detach_tree' FROM crm_tree._trees()
+                            UNION ALL
+                            SELECT relation, org_column::name, 'holds second parents', 'detach_links' FROM crm_tree._tree_links()
+                           ) f(relation, org_column, what, cure) ON f.relation = k.oid
+          WHERE f.org_column <> $2::name
+          ORDER BY k.oid <> $1, f.cure DESC LIMIT 1",
+        &[table.oid.into(), org_column.into()],
+        |row| {
+            let of = Table::get(row[1].value::<pg_sys::Oid>().ok().flatten().unwrap_or(table.oid));
+            (of, catalog::text(row, 2), catalog::text(row, 3), catalog::text(row, 4))
+        },
+    );
+    let Some((of, column, what, cure)) = other.first() else { return };
+    let joined = match of.oid == table.oid {
+        true => String::new(),
+        false => format!(" {}, which inheritance joins with it,", table.shown()),
     };
     Refusal::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("{} {what} by \"{column}\" and cannot be protected by \"{org_column}\"", table.shown()),
+        format!("{} {what} by \"{column}\" and{joined} cannot be protected by \"{org_column}\"", of.shown()),
     )
-    .hint(format!("First SELECT crm_tree.{cure}({});", literal(&table.sql())))
+    .hint(format!("First SELECT crm_tree.{cure}({});", literal(&of.sql())))
     .table(&table.schema, &table.name)
     .raise()
 }

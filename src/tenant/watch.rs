@@ -80,6 +80,7 @@ pub fn fell(root: pg_sys::Oid) {
 fn _raise_wall(table: pg_sys::Oid, org_column: &str) {
     let table = Table::get(table);
     let (_, org_type) = wall::expect_org_column(&table, org_column);
+    wall::refuse_other_column(&table, org_column);
     role::as_table_owner_confined(table.owner, || {
         moving(|| wall::raise_wall(&table, &org_type.predicate(org_column)));
     });

@@ -6,6 +6,7 @@ use super::shape::Sql;
 use crate::catalog::{Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::role;
+use crate::tenant::wall;
 use pgrx::prelude::*;
 
 /// Triggers on the tree that only a history needs. The BEFORE ROW one comes behind the user's: what those
@@ -148,11 +149,7 @@ fn create(table: &str, name: &str, sql: &Sql) {
 
 /// Behind the wall if the tree is. A wall put up later brings its own: see the trigger on crm_tree.wall.
 pub fn protect_as(tree: &Table, history: &Table) {
-    let walled = |table: &Table| {
-        !rows("SELECT 1 FROM crm_tree._walls() w WHERE w.relation = $1", &[table.oid.into()], |_| ())
-            .is_empty()
-    };
-    if walled(tree) && !walled(history) {
+    if wall::column_of(tree.oid).is_some() && wall::column_of(history.oid).as_deref() != Some("org") {
         ddl(&format!("SELECT crm_tree.protect({}, 'org')", literal(&history.sql())));
     }
 }

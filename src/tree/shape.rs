@@ -102,11 +102,6 @@ fn registered(relation: Oid) -> Option<Columns> {
     columns
 }
 
-/// The org column of a tree; None where the table is none.
-pub fn org_column_of(relation: Oid) -> Option<String> {
-    registered(relation).map(|columns| columns.org)
-}
-
 /// The types of org, id and parent, as PostgreSQL writes them.
 pub fn is_key_type(name: &str) -> bool {
     OrgType::of(name.strip_prefix("pg_catalog.").unwrap_or(name)).is_some()
