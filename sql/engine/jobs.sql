@@ -136,10 +136,11 @@ COMMENT ON FUNCTION crm_tree._job_release() IS 'Private: gives the job free, aft
 
 -- Called as the job's owner. The exception block is what takes a failed org's work back, and keeps its SQLSTATE; a cancel passes through it.
 -- Deferred constraints are settled here, where their failure is still this org's. No settings are pinned: the function called pins its own.
+-- So every name in it is qualified, operators too: it stays compiled for the session, under whose path ever it ran first.
 CREATE FUNCTION crm_tree._job_attempt(proc text, org text, config text, OUT result text, OUT failed_with text, OUT error text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
-    detail text;
+    detail pg_catalog.text;
 BEGIN
     IF org IS NOT NULL THEN
         PERFORM crm_tree.bind_org(org);
@@ -149,7 +150,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS failed_with = RETURNED_SQLSTATE, error = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
     result := NULL;
-    error := pg_catalog.concat_ws(': ', error, NULLIF(detail, ''));
+    error := pg_catalog.concat_ws(': ', error, CASE WHEN detail OPERATOR(pg_catalog.<>) '' THEN detail END);
 END
 $$;
 COMMENT ON FUNCTION crm_tree._job_attempt(text, text, text) IS 'Private: binds an org and calls a job''s function as whoever calls this, with no rights of its own.';

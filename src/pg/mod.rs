@@ -16,6 +16,7 @@ pub mod link_triggers;
 pub mod load;
 pub mod lock;
 pub mod node;
+pub mod orgs;
 mod planned;
 pub mod protected;
 pub mod relation;

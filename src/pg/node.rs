@@ -121,7 +121,7 @@ unsafe fn of_index(relation: Oid, index: Oid, org: i16, id: i16) -> Option<KeyIn
             && facts.indisvalid
             && !facts.indcheckxmin
             && facts.indnkeyatts == 2
-            && pg_sys::RelationGetIndexPredicate(rel).is_null();
+            && !has_in_index(rel, pg_sys::Anum_pg_index_indpred);
         let columns: Option<Vec<Column>> = (0..if plain { 2 } else { 0 })
             .map(|i| {
                 let number = *facts.indkey.values.as_ptr().add(i);
@@ -141,6 +141,13 @@ unsafe fn of_index(relation: Oid, index: Oid, org: i16, id: i16) -> Option<KeyIn
             _ => None,
         }
     }
+}
+
+/// Has an index this (a predicate, expressions)? Asked of its catalog row: to fetch them evaluates what is
+/// constant in them, which is code of the table's owner.
+pub(super) unsafe fn has_in_index(index: pg_sys::Relation, attribute: u32) -> bool {
+    // SAFETY: the caller holds the index open; the tuple is its row of pg_index.
+    unsafe { !pg_sys::heap_attisnull((*index).rd_indextuple, attribute as i32, std::ptr::null_mut()) }
 }
 
 fn collation_of(relation: Oid, column: i16) -> Oid {

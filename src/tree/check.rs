@@ -8,9 +8,10 @@ use super::{deferred, history_table, maintain};
 use crate::catalog::{self, Table, rows};
 use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg};
-use crate::pg::{role, session, settings, stale};
+use crate::pg::{orgs as in_storage, role, session, settings, stale};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
+use std::collections::BTreeSet;
 
 type Problem = (Option<String>, Option<String>, String, String);
 
@@ -264,19 +265,13 @@ fn with_flagged(tree: &Tree, mut orgs: Vec<String>) -> Vec<String> {
     orgs
 }
 
-/// The orgs that have nodes, by hopping through the index from one to the next, and the flagged ones.
+/// The orgs that have nodes, and the flagged ones. Those that have them in foreign partitions alone are
+/// not found.
 pub fn orgs(tree: &Tree) -> Vec<String> {
-    let (org, table) = (&tree.sql.org, &tree.sql.table);
-    let sql = format!(
-        "WITH RECURSIVE o(org) AS (
-             (SELECT {org} FROM {table} ORDER BY {org} LIMIT 1)
-             UNION ALL
-             SELECT (SELECT t.{org} FROM {table} t WHERE t.{org} > o.org ORDER BY t.{org} LIMIT 1)
-               FROM o WHERE o.org IS NOT NULL)
-         SELECT org::text FROM o WHERE org IS NOT NULL"
-    );
-    let found = role::as_table_owner_confined(tree.table.owner, || plans::read::<1>(&sql, vec![]));
-    with_flagged(tree, found.into_iter().filter_map(|[org]| org).collect())
+    let tables = std::iter::once(tree.table.clone()).chain(tree.table.descendants());
+    let found: BTreeSet<String> =
+        tables.flat_map(|table| in_storage::of(table.oid, &tree.columns.org)).collect();
+    with_flagged(tree, found.into_iter().collect())
 }
 
 /// The orgs of a tree, for jobs that go org by org. For whoever owns the table.

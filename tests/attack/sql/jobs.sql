@@ -53,6 +53,29 @@ END $$;
 \c - :super
 CALL crm_tree.run_job('look');
 SELECT status, orgs_done, orgs_failed FROM crm_tree.job_history WHERE job = 'look' ORDER BY run_id DESC LIMIT 1;
+-- SHOULD GAIN NOTHING: what is compiled under a path of hers stays so for the session, in the job's function as in ours
+\c - oscar_the_owner
+CREATE OR REPLACE FUNCTION app.look(config jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ DECLARE seen text; BEGIN RETURN config; END $$;
+\c - mallory_the_app_user
+CREATE FUNCTION lair.told() RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN
+    IF current_user <> 'mallory_the_app_user' THEN
+        INSERT INTO lair.loot VALUES (current_user, session_user);
+    END IF;
+    RETURN true;
+END $$;
+CREATE DOMAIN lair.text AS pg_catalog.text CHECK (lair.told());
+CREATE FUNCTION lair.compile() RETURNS void LANGUAGE plpgsql SET search_path = lair, pg_catalog AS $$ BEGIN
+    PERFORM crm_tree._job_attempt('app.look', NULL, '{}'), app.look('{}');
+END $$;
+CREATE FUNCTION lair.set_trap() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    PERFORM lair.compile();
+    RETURN true;
+END $$;
+CREATE OR REPLACE FUNCTION lair.set_trap(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE INDEX ON lair.bait (depth) WHERE lair.set_trap();
+\c - oscar_the_owner
+CALL crm_tree.run_job('look');
+SELECT * FROM lair.loot;
 \c - mallory_the_app_user
 ALTER TABLE lair.bait RENAME COLUMN org_id TO gone;
 \c - :super
@@ -76,5 +99,6 @@ SELECT * FROM crm_tree._job_attempt('app.look', 'bbbbbbbb-0000-4000-8000-0000000
 SELECT crm_tree.delete_job('look');
 DROP FUNCTION app.look(jsonb);
 DROP TABLE lair.bait, lair.loot, lair.trap;
-DROP FUNCTION lair.set_trap(int), lair.bite(), lair.spring();
+DROP DOMAIN lair.text;
+DROP FUNCTION lair.set_trap(int), lair.set_trap(), lair.bite(), lair.spring(), lair.compile(), lair.told();
 SELECT referee.globex();

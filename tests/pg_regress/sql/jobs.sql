@@ -137,6 +137,63 @@ SELECT crm_tree.delete_job('s');
 -- reconcile_paths only mends what its caller owns, and says what
 SELECT crm_tree.reconcile_paths();
 
+-- the orgs of a tree: of each type that an org can have, by whichever index there is or by none, in its partitions and children
+CREATE FUNCTION jobs_test.orgs(key_type text, keys text, extra text, VARIADIC orgs text[]) RETURNS text LANGUAGE plpgsql AS $$ DECLARE
+    found text;
+    made record;
+BEGIN
+    EXECUTE format('CREATE TABLE jobs_test.t (org_id %s, id int, parent int, %s)', key_type, keys);
+    EXECUTE extra;
+    PERFORM crm_tree.attach_tree('jobs_test.t', 'id', 'parent');
+    FOR made IN SELECT indexrelid::regclass AS index FROM pg_index WHERE indrelid = to_regclass('jobs_test.t') AND pg_get_indexdef(indexrelid) ~ 'org_id, (parent|materialized_path)' LOOP
+        EXECUTE 'DROP INDEX ' || made.index;
+    END LOOP;
+    INSERT INTO jobs_test.rows SELECT o, i FROM unnest(orgs) o, generate_series(1, 3) i;
+    EXECUTE format('INSERT INTO jobs_test.t (org_id, id) SELECT org::%s, id FROM jobs_test.rows', key_type);
+    EXECUTE 'INSERT INTO jobs_test.t (org_id, id) SELECT org_id, id + 10 FROM jobs_test.t';
+    SELECT string_agg(regexp_replace(o, '(long)+', 'long'), ' ') INTO found FROM crm_tree._tree_orgs('jobs_test.t') o;
+    RAISE EXCEPTION USING MESSAGE = found;
+EXCEPTION WHEN raise_exception THEN
+    RETURN SQLERRM;
+END $$;
+CREATE TABLE jobs_test.rows (org text, id int);
+CREATE COLLATION jobs_test.same (provider = icu, locale = 'und-u-ks-level1', deterministic = false); -- two orgs can be equal by it
+SELECT kind, key, jobs_test.orgs(kind, key, '', VARIADIC orgs) FROM (VALUES
+    ('uuid', ARRAY['b0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'ff000000-0000-4000-8000-000000000001']),
+    ('bigint', '{9,-3,10,9223372036854775807}'), ('int', '{9,-3,10}'), ('smallint', '{9,-3,10}'),
+    ('text', '{b,a,"a ",A,é,aa}'), ('varchar(9)', '{b,a,"a ",A,é,aa}'), ('text COLLATE "C"', '{b,a,"a ",A,é,aa}')) t(kind, orgs),
+    unnest('{"PRIMARY KEY (org_id, id)","PRIMARY KEY (id, org_id)"}'::text[]) key;
+SELECT index, jobs_test.orgs('text', 'UNIQUE (id, org_id)', 'CREATE INDEX ON jobs_test.t ' || index, 'b', 'a', 'a ', 'A', 'aa', repeat('long', 600))
+  FROM (VALUES ('(org_id)'), ('(org_id DESC)'), ('(org_id DESC NULLS LAST)'), ('(org_id NULLS FIRST)'), ('(org_id text_pattern_ops)'), ('(org_id bpchar_pattern_ops)'),
+               ('(org_id COLLATE jobs_test.same)'), ('(org_id) WHERE id = 1'), ('(lower(org_id))'), ('USING hash (org_id)')) t(index);
+SELECT jobs_test.orgs('int', 'PRIMARY KEY (org_id, id)', 'DROP TABLE jobs_test.t;
+    CREATE TABLE jobs_test.t (org_id int, id int, parent int, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
+    CREATE TABLE jobs_test.t1 PARTITION OF jobs_test.t FOR VALUES IN (1, 2);
+    CREATE TABLE jobs_test.t2 (gone int, parent int, id int NOT NULL, org_id int NOT NULL) PARTITION BY LIST (org_id);
+    ALTER TABLE jobs_test.t2 DROP COLUMN gone;
+    CREATE TABLE jobs_test.t3 PARTITION OF jobs_test.t2 DEFAULT;
+    ALTER TABLE jobs_test.t ATTACH PARTITION jobs_test.t2 DEFAULT', '1', '2', '3', '4');
+CREATE TABLE jobs_test.t (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('jobs_test.t', 'id', 'parent');
+CREATE TABLE jobs_test.child (other int) INHERITS (jobs_test.t);
+CREATE TEMPORARY TABLE jobs_grandchild () INHERITS (jobs_test.child);
+INSERT INTO jobs_test.t VALUES (1, 1);
+INSERT INTO jobs_test.child VALUES (2, 1);
+INSERT INTO jobs_grandchild VALUES (3, 1);
+SELECT crm_tree._tree_orgs('jobs_test.t');
+BEGIN;
+INSERT INTO jobs_test.t VALUES (4, 1);
+DELETE FROM jobs_test.t WHERE org_id = 2;
+SELECT crm_tree._tree_orgs('jobs_test.t');
+ROLLBACK;
+-- what a foreign table has stays where it is
+CREATE FOREIGN DATA WRAPPER jobs_far;
+CREATE SERVER jobs_far FOREIGN DATA WRAPPER jobs_far;
+CREATE FOREIGN TABLE jobs_test.far () INHERITS (jobs_test.child) SERVER jobs_far;
+SELECT crm_tree._tree_orgs('jobs_test.t');
+DROP FOREIGN DATA WRAPPER jobs_far CASCADE;
+DROP TABLE jobs_test.t CASCADE;
+
 SELECT crm_tree.revoke_org('jobs_owner', o) FROM unnest('{jobs-1,jobs-2,jobs-3}'::text[]) o;
 DELETE FROM crm_tree.job_run;
 REVOKE ALL ON FUNCTION crm_tree.add_job FROM jobs_owner;
