@@ -23,6 +23,8 @@ struct Run {
     failed: i32,
     skipped: i32,
     error: Option<String>,
+    /// Why the job may not go on.
+    obstacle: Option<String>,
 }
 
 thread_local! {
@@ -145,7 +147,7 @@ fn begin(id: i64, scheduled: bool) -> Option<i64> {
     if !job.per_org {
         queue.push_back((None, job.config.clone()));
     }
-    let run = Run { id, job, queue, current: None, done: 0, failed: 0, skipped, error: None };
+    let run = Run { id, job, queue, current: None, done: 0, failed: 0, skipped, error: None, obstacle: None };
     RUN.with(|place| *place.borrow_mut() = Some(run));
     Some(id)
 }
@@ -176,10 +178,17 @@ fn known_orgs() -> BTreeSet<String> {
         .collect()
 }
 
-/// Does one org's turn. False when nothing is left to do.
+/// Does one org's turn. False when nothing is left to do, or the job may not go on.
 pub fn step() -> bool {
     let mut taken = in_progress();
     let run = taken.run();
+    // Asked at each turn: meanwhile another's function can have come under the name of the job's.
+    if !run.queue.is_empty()
+        && let Some(obstacle) = run.job.obstacle()
+    {
+        run.obstacle = Some(obstacle.message);
+        run.queue.clear();
+    }
     let Some((org, config)) = run.queue.pop_front() else { return false };
     run.current = Some((org.clone(), registry::now()));
     worker::report_activity(&match &org {
@@ -289,7 +298,9 @@ pub fn end() -> String {
     let mut taken = in_progress();
     let run = taken.run();
     let mut error = run.error.clone();
-    if run.failed > 0 && run.job.per_org {
+    if run.obstacle.is_some() {
+        error = run.obstacle.clone();
+    } else if run.failed > 0 && run.job.per_org {
         error = Some(format!(
             "{} of {} orgs failed, the first with: {}",
             run.failed,

@@ -95,10 +95,27 @@ SELECT count(*) FROM crm_tree.job_history;
 SELECT count(*) FROM crm_tree.job_org_history;
 -- SHOULD FAIL: what a run calls, called without one: it has the caller's own rights and grants
 SELECT * FROM crm_tree._job_attempt('app.look', 'bbbbbbbb-0000-4000-8000-00000000000b', '{}');
+-- SHOULD GAIN NOTHING: another function slipped in under the name of the job's between two turns
 \c - :super
-SELECT crm_tree.delete_job('look');
+SET client_min_messages = error;
+CREATE FUNCTION lair.turn(config jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM lair.swap();
+    RETURN '{"continue": true}';
+END $$;
+SELECT crm_tree.add_job('turn', 'lair.turn', '@daily', owner => 'oscar_the_owner') IS NOT NULL AS added;
+\c - mallory_the_app_user
+CREATE FUNCTION lair.swap() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+    DROP FUNCTION lair.turn(jsonb);
+    CREATE FUNCTION lair.turn(config jsonb) RETURNS jsonb LANGUAGE sql AS 'INSERT INTO lair.loot SELECT current_user, secret FROM app.contact; SELECT NULL::jsonb';
+END $$;
+\c - oscar_the_owner
+CALL crm_tree.run_job('turn');
+SELECT status, orgs_total, orgs_done, orgs_failed, error FROM crm_tree.job_history WHERE job = 'turn';
+SELECT count(*) AS loot FROM lair.loot;
+\c - :super
+SELECT crm_tree.delete_job('look'), crm_tree.delete_job('turn');
 DROP FUNCTION app.look(jsonb);
 DROP TABLE lair.bait, lair.loot, lair.trap;
 DROP DOMAIN lair.text;
-DROP FUNCTION lair.set_trap(int), lair.set_trap(), lair.bite(), lair.spring(), lair.compile(), lair.told();
+DROP FUNCTION lair.set_trap(int), lair.set_trap(), lair.bite(), lair.spring(), lair.compile(), lair.told(), lair.swap(), lair.turn(jsonb);
 SELECT referee.globex();
