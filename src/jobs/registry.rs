@@ -101,16 +101,21 @@ impl Job {
                 .hint("SELECT name FROM crm_tree.job_list; shows yours.")
                 .raise()
         };
+        job.expect_owner();
+        job
+    }
+
+    /// Refuses a caller who may not alter or run the job.
+    pub fn expect_owner(&self) {
         let caller = role::current();
-        if !role::is_superuser(caller) && !role::has_privileges_of(caller, job.owner) {
+        if !role::is_superuser(caller) && !role::has_privileges_of(caller, self.owner) {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("must be owner of job {name:?}"),
+                format!("must be owner of job {:?}", self.name),
             )
-            .detail(format!("It belongs to role \"{}\".", job.owner_name))
+            .detail(format!("It belongs to role \"{}\".", self.owner_name))
             .raise()
         }
-        job
     }
 
     /// Why the job may not run as things stand, None if it may.

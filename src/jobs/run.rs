@@ -52,11 +52,13 @@ impl Drop for Taken {
     }
 }
 
-/// The run in progress; refuses where there is none, or where an abort took its lock since.
+/// The run in progress; refuses where there is none, or where an abort took its lock since. And who may not
+/// run the job: a session can pass from role to role in the middle of a run.
 fn in_progress() -> Taken {
     let taken = Taken::now();
     if let Some(mut taken) = taken {
         if worker::holds_job(taken.run().job.id) {
+            taken.run().job.expect_owner();
             return taken;
         }
         taken.0 = None;
@@ -329,6 +331,7 @@ pub fn end() -> String {
 /// Ends the session's part in the run, once its end is committed.
 pub fn release() {
     if let Some(mut taken) = Taken::now() {
+        taken.run().job.expect_owner();
         let job = taken.run().job.id;
         taken.0 = None;
         if worker::holds_job(job) {
@@ -344,7 +347,7 @@ pub fn begin_scheduled(job: i64) -> Option<i64> {
 
 // The steps as run_job() calls them. The procedure runs as its caller (a procedure that commits can be
 // neither SECURITY DEFINER nor pin its settings), so they are executable by everybody and check for
-// themselves: `_job_begin` that the caller may run the job, the others that a run is in progress here.
+// themselves that the caller may run the job, all but the first also that a run of it is in progress here.
 
 #[pg_extern(sql = false)]
 fn _job_begin(name: &str) -> i64 {

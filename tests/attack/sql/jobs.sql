@@ -90,6 +90,21 @@ CALL crm_tree.run_job('look');
 SELECT crm_tree._job_step();
 SELECT crm_tree._job_end();
 SELECT crm_tree._known_orgs();
+-- SHOULD FAIL: a run that another left open in the session
+\c - :super
+SET ROLE oscar_the_owner;
+SELECT crm_tree._job_begin('look') IS NOT NULL AS begun;
+SET ROLE mallory_the_app_user;
+SELECT crm_tree._job_step();
+SET ROLE oscar_the_owner;
+SELECT crm_tree._job_begin('look') IS NOT NULL AS begun;
+SET ROLE mallory_the_app_user;
+SELECT crm_tree._job_end();
+SET ROLE oscar_the_owner;
+SELECT crm_tree._job_begin('look') IS NOT NULL AS begun;
+SET ROLE mallory_the_app_user;
+SELECT crm_tree._job_release();
+\c - mallory_the_app_user
 SELECT count(*) FROM crm_tree.job_list;
 SELECT count(*) FROM crm_tree.job_history;
 SELECT count(*) FROM crm_tree.job_org_history;
