@@ -1,7 +1,7 @@
 //! The jobs as they are registered: adding, altering, deleting, and when each is due.
 
 use super::schedule::{self, Schedule};
-use crate::error::Refusal;
+use crate::error::{Refusal, given};
 use crate::pg::{role, worker};
 use chrono::{DateTime, Utc};
 use pgrx::datum::{DatumWithOid, Interval, TimestampWithTimeZone};
@@ -392,16 +392,19 @@ fn checked_name(name: &str) {
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn add_job(
-    name: &str,
-    proc: Oid,
-    schedule: &str,
-    timezone: &str,
-    config: pgrx::JsonB,
+    name: Option<&str>,
+    proc: Option<Oid>,
+    schedule: Option<&str>,
+    timezone: Option<&str>,
+    config: Option<pgrx::JsonB>,
     owner: Option<&str>,
-    per_org: bool,
-    allow_superuser: bool,
+    per_org: Option<bool>,
+    allow_superuser: Option<bool>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> i64 {
+    let (name, proc, config) = (given(name, "name"), given(proc, "proc"), given(config, "config"));
+    let (schedule, timezone) = (given(schedule, "schedule"), given(timezone, "timezone"));
+    let (per_org, allow_superuser) = (given(per_org, "per_org"), given(allow_superuser, "allow_superuser"));
     checked_name(name);
     checked_config(&config);
     let config = worker::jsonb_argument(fcinfo, 4);
@@ -451,7 +454,7 @@ fn notice_not_preloaded() {
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn alter_job(
-    name: &str,
+    name: Option<&str>,
     schedule: Option<&str>,
     timezone: Option<&str>,
     config: Option<pgrx::JsonB>,
@@ -459,9 +462,10 @@ fn alter_job(
     proc: Option<Oid>,
     owner: Option<&str>,
     next_run: Option<TimestampWithTimeZone>,
-    allow_superuser: bool,
+    allow_superuser: Option<bool>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) {
+    let (name, allow_superuser) = (given(name, "name"), given(allow_superuser, "allow_superuser"));
     let job = Job::of_caller(name);
     if let Some(config) = &config {
         checked_config(config);

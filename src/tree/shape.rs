@@ -147,8 +147,8 @@ impl Shape {
             shape
         });
         // Maintenance has the owner's rights and goes past his row security. Whoever holds TRIGGER on his
-        // table, and he himself, could make it work by other columns, or read protected tables by a rule of
-        // one that is not. A restore may bring the triggers before the registry's rows.
+        // table, and he himself, could make it work by other columns. A restore may bring the triggers
+        // before the registry's rows.
         let may_all = role::passes_row_security() && role::has_privileges_of(role::current(), shape.owner);
         if !shape.registered && !may_all {
             Refusal::new(

@@ -194,6 +194,11 @@ SELECT crm_tree._tree_orgs('jobs_test.t');
 DROP FOREIGN DATA WRAPPER jobs_far CASCADE;
 DROP TABLE jobs_test.t CASCADE;
 
+-- nulls for what must be given
+SELECT crm_tree.add_job(NULL, 'now', '0 3 * * *');
+SELECT crm_tree.add_job('null', NULL, '0 3 * * *');
+SELECT crm_tree.add_job('null', 'now', NULL);
+SELECT crm_tree.alter_job(NULL);
 SELECT crm_tree.revoke_org('jobs_owner', o) FROM unnest('{jobs-1,jobs-2,jobs-3}'::text[]) o;
 DELETE FROM crm_tree.job_run;
 REVOKE ALL ON FUNCTION crm_tree.add_job FROM jobs_owner;
