@@ -302,8 +302,7 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
         SELECT k.*, r.name AS referenced, r.org_column AS their_org,
                (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n) FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = num) AS ours,
                (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n) FROM unnest(k.confkey) WITH ORDINALITY AS u(num, n) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = num) AS theirs,
-               -- What follows the columns; SET NULL without a list would take the org too.
-               regexp_replace(pg_get_constraintdef(k.oid), '^FOREIGN KEY \([^)]*\) REFERENCES [^(]*\([^)]*\)', '') AS actions,
+               (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n) FROM unnest(k.confdelsetcols) WITH ORDINALITY AS u(num, n) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = num) AS set_columns,
                EXISTS (SELECT FROM pg_index i WHERE i.indrelid = k.confrelid AND i.indisunique AND i.indpred IS NULL AND i.indimmediate
                           AND (SELECT array_agg(c ORDER BY c) FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u(c, n) WHERE n <= i.indnkeyatts)
                             = (SELECT array_agg(c ORDER BY c) FROM unnest(k.confkey || r.attnum) c)) AS has_key
@@ -313,9 +312,15 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
            'It leaves the org out: it can point at another org''s row, tells whether that exists, and cascades across.',
            CASE WHEN o.org_column IS NULL THEN format('ALTER TABLE %s DROP CONSTRAINT %I;', k.conrelid::regclass, k.conname)
                 ELSE CASE WHEN NOT k.has_key THEN format('ALTER TABLE %s ADD UNIQUE (%I, %s); ', k.referenced, k.their_org, k.theirs) ELSE '' END
-                  || format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s;',
+                  || format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s%s%s%s%s;',
                             k.conrelid::regclass, k.conname, k.conname, o.org_column, k.ours, k.referenced, k.their_org, k.theirs,
-                            regexp_replace(k.actions, 'ON DELETE SET (NULL|DEFAULT)(?! \()', 'ON DELETE SET \1 (' || k.ours || ')')) END
+                            CASE k.confmatchtype WHEN 'f' THEN ' MATCH FULL' END,
+                            ' ON UPDATE ' || CASE k.confupdtype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END,
+                            -- SET NULL without a list would take the org too.
+                            ' ON DELETE ' || CASE k.confdeltype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN format('SET NULL (%s)', coalesce(k.set_columns, k.ours))
+                                                                WHEN 'd' THEN format('SET DEFAULT (%s)', coalesce(k.set_columns, k.ours)) END,
+                            CASE WHEN k.condeferrable THEN ' DEFERRABLE' END, CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' END,
+                            CASE WHEN NOT k.convalidated THEN ' NOT VALID' END) END
       FROM key k LEFT JOIN crm_tree._audited_tables() o ON o.relation = k.conrelid AND o.org_column IS NOT NULL
     UNION ALL
     SELECT CASE WHEN i.indisexclusion THEN 'exclusion_without_org' ELSE 'unique_without_org' END, 'fix', format('%s.%I', w.name, c.relname),
@@ -323,14 +328,18 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
            CASE WHEN i.indisexclusion THEN
                     CASE WHEN m.amname = 'gist' THEN 'CREATE EXTENSION IF NOT EXISTS btree_gist; ' ELSE '' END
                     || format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s;', w.name, k.conname, k.conname,
-                              regexp_replace(pg_get_constraintdef(k.oid), '\(', format('(%I WITH =, ', w.org_column)))
+                              overlay(pg_get_constraintdef(k.oid) PLACING format('(%I WITH =, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1))
                 WHEN k.oid IS NOT NULL THEN
                     format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s;', w.name, k.conname, k.conname,
-                           regexp_replace(pg_get_constraintdef(k.oid), '\(', format('(%I, ', w.org_column)))
-                ELSE format('DROP INDEX %s; ', c.oid::regclass)
-                    || regexp_replace(pg_get_indexdef(c.oid), '( USING \w+ )\(', format('\1(%I, ', w.org_column)) || ';' END
+                           overlay(pg_get_constraintdef(k.oid) PLACING format('(%I, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1))
+                -- No pattern: any of the names may hold what it would look for.
+                WHEN starts_with(pg_get_indexdef(c.oid), d.head) THEN
+                    format('DROP INDEX %s; ', c.oid::regclass) || d.head || format('%I, ', w.org_column) || substr(pg_get_indexdef(c.oid), length(d.head) + 1) || ';' END
       FROM walled w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
       LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')
+     CROSS JOIN LATERAL (
+         SELECT format('CREATE UNIQUE INDEX %I ON %s%I.%I USING %I (', c.relname, CASE c.relkind WHEN 'I' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname, m.amname) AS head
+           FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = w.relation) d
      WHERE (i.indisunique OR i.indisexclusion) AND NOT w.attnum = ANY (i.indkey::int2[]) AND NOT c.relispartition
     UNION ALL
     -- Of a table's columns pg_stats shows nothing to whom row security applies; it does not know of indexes.

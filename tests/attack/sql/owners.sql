@@ -122,6 +122,35 @@ INSERT INTO owners.part VALUES ('acme', 'a', NULL), ('acme', 'b', NULL), ('acme'
 UPDATE owners.part SET parent = 'a' WHERE id = 'b';
 TABLE owners_lair.seen;
 
+-- SHOULD FAIL: a partition of somebody else's, before the keys of a tree are made
+\c - postgres
+SET ROLE owners_admin;
+CREATE TABLE owners.cut (org_id pg_catalog.text, id pg_catalog.text, parent pg_catalog.text, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
+CREATE TABLE owners.piece PARTITION OF owners.cut FOR VALUES IN ('acme');
+RESET ROLE;
+ALTER TABLE owners.piece OWNER TO owners_mal;
+\c - owners_mal
+CREATE INDEX ON owners.piece (id) WHERE owners_lair.is_kept('index of the partition');
+\c - postgres
+SELECT crm_tree.attach_tree('owners.cut', 'id', 'parent');
+TABLE owners_lair.seen;
+
+-- SHOULD GAIN NOTHING: names in what the audit prints to be run
+\c - owners_mal
+CREATE TABLE owners_lair.p (org_id pg_catalog.text NOT NULL, id pg_catalog.text UNIQUE, PRIMARY KEY (org_id, id));
+SELECT crm_tree.protect('owners_lair.p');
+CREATE TABLE owners_lair.c (org_id pg_catalog.text NOT NULL, "x) REFERENCES a(b); ALTER ROLE owners_mal SUPERUSER; --" pg_catalog.text);
+ALTER TABLE owners_lair.c ADD CONSTRAINT k FOREIGN KEY ("x) REFERENCES a(b); ALTER ROLE owners_mal SUPERUSER; --") REFERENCES owners_lair.p (id)
+    MATCH FULL ON UPDATE RESTRICT ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED;
+CREATE TABLE owners_lair.u (""" ON owners_lair.p (id); ALTER ROLE owners_mal SUPERUSER; --" pg_catalog.text NOT NULL, id pg_catalog.text);
+SELECT crm_tree.protect('owners_lair.u', '" ON owners_lair.p (id); ALTER ROLE owners_mal SUPERUSER; --');
+CREATE UNIQUE INDEX "a USING b (" ON owners_lair.u (id) WHERE id <> 'USING btree (';
+\c - postgres
+SELECT fix FROM crm_tree.audit_walls() WHERE code ~ '_without_org' AND object ~ 'owners_lair' ORDER BY object COLLATE "C";
+SELECT fix FROM crm_tree.audit_walls() WHERE code ~ '_without_org' AND object ~ 'owners_lair' ORDER BY object COLLATE "C" \gexec
+SELECT rolsuper FROM pg_roles WHERE rolname = 'owners_mal';
+SELECT code, object FROM crm_tree.audit_walls() WHERE code ~ '_without_org' AND object ~ 'owners_lair';
+
 -- SHOULD FAIL: what is to be made is there already, with triggers of his
 \c - postgres
 SET ROLE owners_admin;
