@@ -1,6 +1,7 @@
 //! The jobs as they are registered: adding, altering, deleting, and when each is due.
 
 use super::schedule::{self, Schedule};
+use crate::catalog::literal;
 use crate::error::{Refusal, given};
 use crate::pg::{role, worker};
 use chrono::{DateTime, Utc};
@@ -128,7 +129,7 @@ impl Job {
                     format!("the owner of job {name:?} is not role \"{}\" any more", self.owner_name),
                 )
                 .detail("The role was dropped or renamed; oid and name must both be those the job was given.")
-                .hint(format!("SELECT crm_tree.alter_job('{name}', owner => '<role>');")),
+                .hint(format!("SELECT crm_tree.alter_job({}, owner => '<role>');", literal(name))),
             );
         }
         if role::is_superuser(self.owner) && !self.as_superuser {
@@ -137,7 +138,7 @@ impl Job {
                     PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                     format!("the owner of job {name:?}, role \"{}\", is a superuser", self.owner_name),
                 )
-                .hint(format!("SELECT crm_tree.alter_job('{name}', owner => '<another role>');")),
+                .hint(format!("SELECT crm_tree.alter_job({}, owner => '<another role>');", literal(name))),
             );
         }
         match Proc::named(&self.proc) {
@@ -146,7 +147,7 @@ impl Job {
                     PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
                     format!("function {}(jsonb) of job {name:?} does not exist", self.proc),
                 )
-                .hint(format!("SELECT crm_tree.alter_job('{name}', proc => '<function>');")),
+                .hint(format!("SELECT crm_tree.alter_job({}, proc => '<function>');", literal(name))),
             ),
             // Whoever may create functions in that schema must not slip one in under the old name.
             Some(now) if now.owner != self.proc_owner => Some(
@@ -158,8 +159,9 @@ impl Job {
                     ),
                 )
                 .hint(format!(
-                    "If that is meant: SELECT crm_tree.alter_job('{name}', proc => '{}');",
-                    self.proc
+                    "If that is meant: SELECT crm_tree.alter_job({}, proc => {});",
+                    literal(name),
+                    literal(&self.proc)
                 )),
             ),
             Some(_) => None,
