@@ -134,9 +134,9 @@ SELECT pg_catalog.pg_extension_config_dump('crm_tree.watched_schema', '');
 CREATE FUNCTION crm_tree._wall_is_moving() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_wall_is_moving_wrapper';
 COMMENT ON FUNCTION crm_tree._wall_is_moving() IS 'Private: is DDL of protect() or unprotect() under way in this session?';
-CREATE FUNCTION crm_tree._expect_current_walls() RETURNS void
+CREATE FUNCTION crm_tree._expect_current_walls(touched oid[]) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_expect_current_walls_wrapper';
-COMMENT ON FUNCTION crm_tree._expect_current_walls() IS 'Private: 40001 where the transaction keeps a snapshot from before a wall was put up.';
+COMMENT ON FUNCTION crm_tree._expect_current_walls(oid[]) IS 'Private: 40001 where the transaction keeps a snapshot that does not show how the walls of these tables and their kin stand now.';
 CREATE FUNCTION crm_tree._raise_wall("table" regclass, org_column text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_raise_wall_wrapper';
 COMMENT ON FUNCTION crm_tree._raise_wall(regclass, text) IS 'Private: puts the wall up on one partition or child, as its owner.';
@@ -154,7 +154,8 @@ BEGIN
     END IF;
     INSERT INTO crm_tree.wall_standing AS s (relation, owner)
     SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = ANY (members)
-    ON CONFLICT (relation) DO UPDATE SET owner = excluded.owner WHERE s.owner <> excluded.owner;
+    -- Another version each time: that is how a transaction knows that its snapshot is older.
+    ON CONFLICT (relation) DO UPDATE SET owner = excluded.owner;
 END
 $$;
 COMMENT ON FUNCTION crm_tree._wall_stands(oid) IS 'Private: from here on the wall of this table and all below it is defended.';
@@ -201,7 +202,7 @@ BEGIN
     FOR found IN
         WITH orphan AS MATERIALIZED (
             SELECT s.relation FROM crm_tree.wall_standing s
-             WHERE altered AND NOT EXISTS (SELECT FROM crm_tree.wall w WHERE w.relation = s.relation)
+             WHERE NOT EXISTS (SELECT FROM crm_tree.wall w WHERE w.relation = s.relation)
                AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = s.relation))
         SELECT DISTINCT s.relation, a.attname
           FROM orphan s
@@ -296,6 +297,8 @@ BEGIN
         END IF;
     END LOOP;
 
+    UPDATE crm_tree.wall_standing s SET owner = s.owner WHERE s.relation = ANY (touched);
+
     -- Tables with an org column in a watched schema.
     FOR found IN
         SELECT c.oid, w.action, w.org_column
@@ -352,7 +355,6 @@ BEGIN
     IF crm_tree._wall_is_moving() THEN
         RETURN;
     END IF;
-    PERFORM crm_tree._expect_current_walls();
     -- Of an extension's own script: its business.
     SELECT array_agg(DISTINCT relation) INTO touched
       FROM (SELECT CASE c.classid
@@ -370,6 +372,7 @@ BEGIN
           JOIN pg_class c ON c.reloftype = d.objid OR c.reloftype = (SELECT t.reltype FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 'c')
          WHERE c.reloftype <> 0;
     END IF;
+    PERFORM crm_tree._expect_current_walls(touched);
     PERFORM crm_tree._watch_relations(touched, true);
     IF TG_TAG ~ 'RULE' AND EXISTS (SELECT FROM crm_tree.tree t WHERE t.relation = ANY (touched)) THEN
         RAISE EXCEPTION 'table % is a tree, which cannot have a rewrite rule', (SELECT t.relation FROM crm_tree.tree t WHERE t.relation = ANY (touched) LIMIT 1)
@@ -398,21 +401,23 @@ COMMENT ON FUNCTION crm_tree._watch_ddl() IS 'Event trigger: keeps the walls tha
 
 CREATE FUNCTION crm_tree._watch_drop() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    touched oid[];
 BEGIN
     IF crm_tree._wall_is_moving() THEN
         RETURN;
     END IF;
-    PERFORM crm_tree._expect_current_walls();
     DELETE FROM crm_tree.wall_standing s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_namespace'::regclass AND s.schema = d.object_name;
     -- What went with its table is found by its name no more.
-    PERFORM crm_tree._watch_relations(
-        (SELECT array_agg(DISTINCT c.oid)
-           FROM pg_event_trigger_dropped_objects() d
-           JOIN pg_namespace n ON n.nspname = d.address_names[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
-          WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column')), false);
+    SELECT array_agg(DISTINCT c.oid) INTO touched
+      FROM pg_event_trigger_dropped_objects() d
+      JOIN pg_namespace n ON n.nspname = d.address_names[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
+     WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column');
+    PERFORM crm_tree._expect_current_walls(touched);
+    PERFORM crm_tree._watch_relations(touched, false);
 END
 $$;
 COMMENT ON FUNCTION crm_tree._watch_drop() IS 'Event trigger: as _watch_ddl(), for what is dropped; and the registries forget what is gone.';

@@ -112,12 +112,41 @@ pub(super) fn with_descendants(relation: Oid) -> Vec<Oid> {
     let mut all = vec![relation];
     let mut at = 0;
     while at < all.len() {
-        // pg_inherits by inhparent, column 2; column 1 is inhrelid.
-        let children = linked(2611, 2187, &[(2, all[at])], &[], 1);
-        all.extend(children.into_iter().filter(|child| !all.contains(child)).collect::<Vec<_>>());
+        for child in children(all[at]) {
+            if !all.contains(&child) {
+                all.push(child);
+            }
+        }
         at += 1;
     }
     all
+}
+
+/// The relation, and all that partitioning or inheritance joins with it, upwards and downwards.
+pub fn kin(relation: Oid) -> Vec<Oid> {
+    let mut all = vec![relation];
+    let mut at = 0;
+    while at < all.len() {
+        for next in children(all[at]).into_iter().chain(parents(all[at])) {
+            if !all.contains(&next) {
+                all.push(next);
+            }
+        }
+        at += 1;
+    }
+    all
+}
+
+/// Waits until nobody else is at the relation or at anything below it, and keeps it so to the end of the
+/// transaction.
+pub fn lock_with_descendants(relation: Oid) {
+    let mut locked: Vec<Oid> = Vec::new();
+    // What was attached while we waited is below it too.
+    while let Some(next) = with_descendants(relation).into_iter().find(|r| !locked.contains(r)) {
+        // SAFETY: takes a lock; an error (deadlock, cancel) unwinds through the guarded binding.
+        unsafe { pg_sys::LockRelationOid(next, pg_sys::AccessExclusiveLock as i32) };
+        locked.push(next);
+    }
 }
 
 /// The type of a column as SQL writes it, qualified where it must be, and quoted only there.
@@ -143,6 +172,12 @@ pub(super) unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut 
 pub(super) fn parents(relation: Oid) -> Vec<Oid> {
     // pg_inherits by (inhrelid, inhseqno); column 2 is inhparent.
     linked(2611, 2680, &[(1, relation)], &[], 2)
+}
+
+/// The partitions and inheritance children of this one, one level down.
+fn children(relation: Oid) -> Vec<Oid> {
+    // pg_inherits by inhparent, column 2; column 1 is inhrelid.
+    linked(2611, 2187, &[(2, relation)], &[], 1)
 }
 
 /// The table, one at most, that a TOAST table belongs to.

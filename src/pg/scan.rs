@@ -34,6 +34,13 @@ impl Found<'_> {
         }
     }
 
+    /// Where this version of the row stands.
+    pub fn at(&self) -> (u32, u16) {
+        // SAFETY: the scan's tuple, as above.
+        let at = unsafe { (*self.tuple).t_self };
+        (u32::from(at.ip_blkid.bi_hi) << 16 | u32::from(at.ip_blkid.bi_lo), at.ip_posid)
+    }
+
     /// The bytes of a column stored as `bytea` is, whatever its type shows.
     pub fn bytes(&self, column: &CStr) -> Option<Vec<u8>> {
         // SAFETY: as above; the column's values are varlenas.

@@ -158,6 +158,17 @@ pub fn keeps_one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Does work whose queries see what is committed now, where they would see what the calling statement does:
+/// behind a lock that was waited for.
+pub fn seeing_now<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: pushed and popped in pairs; after an error the end of the (sub)transaction pops it.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}
+
 /// How deep in triggers we are: 0 outside any trigger.
 pub fn trigger_depth() -> i32 {
     // SAFETY: `pg_trigger_depth` reads a static and takes no argument from its call info.

@@ -4,8 +4,8 @@ use super::wall;
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::load;
-use crate::pg::relation;
 use crate::pg::trigger::{Call, Event, Outcome, When};
+use crate::pg::{relation, role};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
@@ -36,16 +36,22 @@ fn create_load_view(table: Oid) -> Oid {
     }
     let name = view_name(&table.name);
     let view = format!("{}.{}", ident(&table.schema), ident(&name));
-    refuse_other_view(&table, &name, &view);
+    // One that somebody else makes meanwhile is in the way of a new one, and not taken for ours.
+    let again = if has_view(&table, &name, &view) { "CREATE OR REPLACE" } else { "CREATE" };
 
     let columns = columns(&table);
     let list: Vec<String> = columns.iter().map(|(column, _)| ident(column)).collect();
     // With the rights, and behind the wall, of whoever loads.
     ddl(&format!(
-        "CREATE OR REPLACE VIEW {view} WITH (security_invoker = true) AS SELECT {} FROM {}",
+        "{again} VIEW {view} WITH (security_invoker = true) AS SELECT {} FROM {}",
         list.join(", "),
         table.sql()
     ));
+    // It is locked from here on, and whose it was cannot change any more.
+    let made = view_oid(&table, &name).expect("just made");
+    if ![table.owner, role::current()].contains(&relation::facts(made).owner) {
+        refuse_strangers_view(&table, &view)
+    }
     for (column, default) in &columns {
         let default = default.as_ref().map_or("DROP DEFAULT".to_owned(), |d| format!("SET DEFAULT {d}"));
         ddl(&format!("ALTER VIEW {view} ALTER COLUMN {} {default}", ident(column)));
@@ -68,7 +74,7 @@ fn create_load_view(table: Oid) -> Oid {
     )
     .iter()
     .for_each(|sql| ddl(sql));
-    view_oid(&table, &name).expect("just made")
+    made
 }
 
 fn view_oid(table: &Table, name: &str) -> Option<Oid> {
@@ -82,16 +88,11 @@ fn view_oid(table: &Table, name: &str) -> Option<Oid> {
 }
 
 /// Replacing a view of the user's own would take it from him; one of another owner's has triggers of his.
-fn refuse_other_view(table: &Table, name: &str, view: &str) {
-    let Some(oid) = view_oid(table, name) else { return };
+/// Answers whether ours is there.
+fn has_view(table: &Table, name: &str, view: &str) -> bool {
+    let Some(oid) = view_oid(table, name) else { return false };
     if relation::facts(oid).owner != table.owner {
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-            format!("{view} is there already, and does not belong to the owner of {}", table.shown()),
-        )
-        .hint(format!("Its triggers would be this one's. Rename it: ALTER VIEW {view} RENAME TO …;"))
-        .table(&table.schema, &table.name)
-        .raise()
+        refuse_strangers_view(table, view)
     }
     if target_of(oid).is_none_or(|target| target.oid != table.oid) {
         Refusal::new(
@@ -102,6 +103,17 @@ fn refuse_other_view(table: &Table, name: &str, view: &str) {
         .table(&table.schema, &table.name)
         .raise()
     }
+    true
+}
+
+fn refuse_strangers_view(table: &Table, view: &str) -> ! {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+        format!("{view} is there already, and does not belong to the owner of {}", table.shown()),
+    )
+    .hint(format!("Its triggers would be this one's. Rename it: ALTER VIEW {view} RENAME TO …;"))
+    .table(&table.schema, &table.name)
+    .raise()
 }
 
 /// The columns that can be inserted, with what stands for a missing value. Values that are always

@@ -4,7 +4,7 @@ use super::watch;
 use crate::catalog::{self, Column, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
 use crate::pg::trigger::{Call, Outcome};
-use crate::pg::{protected, relation, role, session};
+use crate::pg::{protected, relation, role, session, xact};
 use pgrx::prelude::*;
 
 /// The type of an org column, and with it the function its policy asks.
@@ -84,10 +84,23 @@ pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
 
 #[pg_extern(sql = false)]
 pub fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
-    let table = Table::get(table);
-    table.expect_owner();
-    // Whoever calls: what the table's owner attached to it must not run with more rights than his.
-    role::as_table_owner_confined(table.owner, || put_up(&table, org_column, strict));
+    alone_with(table, |table| {
+        // Whoever calls: what the table's owner attached to it must not run with more rights than his.
+        role::as_table_owner_confined(table.owner, || put_up(&table, org_column, strict));
+    });
+}
+
+/// Does work on a table of the caller's, and on what is below it, while nobody else is at them: what the
+/// registries say of it before the work is still so behind it.
+pub fn alone_with<R>(table: pg_sys::Oid, work: impl FnOnce(Table) -> R) -> R {
+    Table::get(table).expect_owner();
+    relation::lock_with_descendants(table);
+    watch::expect_current(table);
+    xact::seeing_now(|| {
+        let table = Table::get(table);
+        table.expect_owner();
+        work(table)
+    })
 }
 
 fn put_up(table: &Table, org_column: &str, strict: bool) {
@@ -118,14 +131,18 @@ fn put_up(table: &Table, org_column: &str, strict: bool) {
             raise_wall(t, &org_type.predicate(org_column));
         }
     });
-    role::as_extension_owner(|| {
-        Spi::run_with_args(
+    let entered = role::as_extension_owner(|| {
+        Spi::get_one_with_args::<bool>(
             "INSERT INTO crm_tree.wall AS w (relation, org_column) VALUES ($1::pg_catalog.regclass, $2)
-             ON CONFLICT (relation) DO UPDATE SET org_column = excluded.org_column",
+             ON CONFLICT (relation) DO UPDATE SET org_column = excluded.org_column
+              WHERE w.org_column OPERATOR(pg_catalog.=) excluded.org_column RETURNING true",
             &[table.oid.into(), org_column.into()],
         )
-    })
-    .expect("the registry takes every table");
+    });
+    if entered != Ok(Some(true)) {
+        refuse_other_column(table, org_column);
+        error!("the registry does not take {}", table.shown());
+    }
     // Not inside: NOT NULL looks at the table's CHECK constraints, and so runs functions of its owner.
     // After the registry: the event triggers would take it for one of a watched schema without a wall.
     ddl(&format!(
@@ -194,8 +211,8 @@ pub fn refuse_other_column(table: &Table, org_column: &str) {
     .raise()
 }
 
-/// The wall is put up with the rights of the table's owner.
-fn refuse_other_owner(table: &Table, below: &[Table]) {
+/// Walls are put up, and trees made, with the rights of the table's owner.
+pub fn refuse_other_owner(table: &Table, below: &[Table]) {
     if let Some(other) = below.iter().find(|t| t.owner != table.owner) {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

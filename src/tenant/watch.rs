@@ -4,11 +4,10 @@
 use super::wall;
 use crate::catalog::Table;
 use crate::error::Refusal;
-use crate::pg::scan::{self, Seen};
-use crate::pg::{role, xact};
+use crate::pg::scan::{self, Key, Seen};
+use crate::pg::{relation, role, xact};
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::collections::HashSet;
 
 thread_local! {
     /// How many of our own pieces of work on a wall are under way. No SQL sets it.
@@ -37,25 +36,35 @@ fn _wall_is_moving() -> bool {
 }
 
 /// Event triggers read the registries and the catalogs as the transaction sees them. One that keeps its
-/// snapshot may have taken it before a wall was put up, and would let pass what lowers that.
+/// snapshot may have taken it before a wall was put up, or before DDL that was judged by what was so then,
+/// and would let pass what lowers that wall.
 #[pg_extern(sql = false)]
-fn _expect_current_walls() {
+fn _expect_current_walls(touched: Option<Vec<pg_sys::Oid>>) {
+    touched.into_iter().flatten().for_each(expect_current);
+}
+
+/// Refuses to go by a snapshot that does not show how the walls of this table and its kin stand now.
+pub fn expect_current(relation: pg_sys::Oid) {
     if !xact::keeps_one_snapshot() {
         return;
     }
-    let standing = |seen| {
-        let mut relations = HashSet::new();
-        scan::by_keys(c"wall_standing", c"wall_standing_pkey", &[], seen, |wall| {
-            relations.extend(wall.oid(c"relation"));
-            false
-        });
-        relations
+    let versions = |of, seen| {
+        let mut found = Vec::new();
+        for (table, index) in [(c"wall", c"wall_pkey"), (c"wall_standing", c"wall_standing_pkey")] {
+            scan::by_keys(table, index, &[Key::Relation(of)], seen, |row| {
+                found.push(row.at());
+                false
+            });
+        }
+        found
     };
-    let seen = standing(Seen::ByStatement);
-    if standing(Seen::Now).iter().any(|relation| !seen.contains(relation)) {
+    if relation::kin(relation)
+        .into_iter()
+        .any(|of| versions(of, Seen::Now) != versions(of, Seen::ByStatement))
+    {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            "a wall was put up after this transaction took its snapshot, which does not show it",
+            "a wall was put up or touched after this transaction took its snapshot, which does not show it",
         )
         .hint("Begin again; DDL is best done at READ COMMITTED.")
         .raise()

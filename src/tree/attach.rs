@@ -62,8 +62,6 @@ fn attach_tree(
     on_delete: &str,
     history: bool,
 ) {
-    let table = Table::get(table);
-    table.expect_owner();
     let columns = Columns {
         org: org.to_owned(),
         id: id.to_owned(),
@@ -87,12 +85,15 @@ fn attach_tree(
         .hint("A path holds 2,600 bytes: 70 levels of uuid ids, several hundred of short integers.")
         .raise()
     }
-    refuse_partition(&table);
-    refuse_rules(&table);
-    let caller = role::current();
-    // Whoever calls: what the table's owner attached to it must not run with more rights than his.
-    role::as_table_owner_confined(table.owner, move || {
-        attach(caller, table, columns, max_depth, on_delete, mode, history)
+    wall::alone_with(table, |table| {
+        refuse_partition(&table);
+        refuse_rules(&table);
+        wall::refuse_other_owner(&table, &table.descendants());
+        let caller = role::current();
+        // Whoever calls: what the table's owner attached to it must not run with more rights than his.
+        role::as_table_owner_confined(table.owner, move || {
+            attach(caller, table, columns, max_depth, on_delete, mode, history)
+        });
     });
 }
 

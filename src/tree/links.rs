@@ -6,6 +6,7 @@ use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::{Refusal, given};
 use crate::pg::spi::{self as plans, Arg};
 use crate::pg::{relation, role, scan, trigger};
+use crate::tenant::wall;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -372,13 +373,18 @@ fn attach_links(
     pct: Option<&str>,
     tree_pct: Option<&str>,
 ) {
-    let links = Table::get(given(links, "links"));
-    let tree = Tree::get(given(tree, "tree"));
+    let (links, tree) = (given(links, "links"), given(tree, "tree"));
     let [org, parent, child] =
         [(org, "org"), (parent, "parent"), (child, "child")].map(|(argument, name)| given(argument, name));
-    links.expect_owner();
-    tree.table.expect_owner();
-    refuse_partition(&links);
+    wall::alone_with(links, |links| {
+        wall::alone_with(tree, |tree| {
+            attach_to(&links, &Tree::get(tree.oid), [org, parent, child], pct, tree_pct);
+        });
+    });
+}
+
+fn attach_to(links: &Table, tree: &Tree, key: [&str; 3], pct: Option<&str>, tree_pct: Option<&str>) {
+    refuse_partition(links);
     if links.owner != tree.table.owner || links.oid == tree.table.oid {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -387,11 +393,11 @@ fn attach_links(
         .hint("Edges are checked with the rights of one role: ALTER TABLE … OWNER TO … first.")
         .raise()
     }
+    wall::refuse_other_owner(links, &links.descendants());
+    wall::refuse_other_owner(&tree.table, &tree.table.descendants());
     let caller = role::current();
     // Whoever calls: what the tables' owner attached to them must not run with more rights than his.
-    role::as_table_owner_confined(links.owner, || {
-        attach(caller, &links, &tree, [org, parent, child], pct, tree_pct)
-    });
+    role::as_table_owner_confined(links.owner, || attach(caller, links, tree, key, pct, tree_pct));
 }
 
 fn attach(
