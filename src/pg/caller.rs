@@ -1,14 +1,14 @@
 //! A write on the caller's demand, with his rights and behind his wall, the owner's included.
 
-use super::spi;
+use super::{frames, spi};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CString;
 
-/// Runs a writing statement whose arguments are text, and answers how many rows it wrote. It sees
+/// Runs a statement that writes to `table`, named in it, whose arguments are text, and answers how many rows it wrote. It sees
 /// what is committed now, also where the transaction keeps one snapshot: a row that this one does
 /// not show is then a serialization failure, as for foreign keys.
-pub fn write(sql: &str, args: &[&str]) -> u64 {
+pub fn write(table: pg_sys::Oid, sql: &str, args: &[&str]) -> u64 {
     let text = CString::new(sql).expect("no NUL in a statement");
     let mut types = vec![pg_sys::TEXTOID; args.len()];
     let mut values: Vec<pg_sys::Datum> =
@@ -24,7 +24,7 @@ pub fn write(sql: &str, args: &[&str]) -> u64 {
         if plan.is_null() {
             error!("could not prepare: {sql}");
         }
-        spi::execute(plan, &mut values, &nulls);
+        frames::naming(table, || spi::execute(plan, &mut values, &nulls));
         let written = pg_sys::SPI_processed;
         pg_sys::SPI_finish();
         written

@@ -26,7 +26,7 @@ pub enum Reach {
 
 #[derive(Clone, Copy)]
 struct Own {
-    base: *mut ErrorContextCallback,
+    base: Place,
     levels: u8,
 }
 
@@ -49,6 +49,7 @@ struct Acting {
 thread_local! {
     static OWN: Cell<Option<Own>> = const { Cell::new(None) };
     static ACTING: Cell<Option<Acting>> = const { Cell::new(None) };
+    static NAMED: Cell<Option<(Place, Oid)>> = const { Cell::new(None) };
     static PASSED: RefCell<Vec<Passed>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -69,10 +70,25 @@ impl Place {
 
     /// Does the statement at work stand directly on this place?
     pub fn bears_statement(self) -> bool {
+        self.bears_statement_within(1)
+    }
+
+    /// Does it stand on it, with nothing between but so many statements, itself among them?
+    fn bears_statement_within(self, levels: u8) -> bool {
         // SAFETY: frames on the stack are alive.
         unsafe {
             let top = pg_sys::error_context_stack;
-            !top.is_null() && (*top).previous == self.0
+            let mut frame = top;
+            for _ in 0..levels {
+                if frame.is_null() || callback(frame) != callback(top) {
+                    return false;
+                }
+                frame = (*frame).previous;
+                if frame == self.0 {
+                    return true;
+                }
+            }
+            false
         }
     }
 }
@@ -91,10 +107,28 @@ pub fn own<R>(reach: Reach, work: impl FnOnce() -> R) -> R {
         Reach::Statement => 1,
         Reach::ForeignKeyCheck => 2,
     };
-    // SAFETY: reads backend state.
-    let base = unsafe { pg_sys::error_context_stack };
-    let _put_back = PutBack(OWN.replace(Some(Own { base, levels })));
+    let _put_back = PutBack(OWN.replace(Some(Own { base: Place::here(), levels })));
     work()
+}
+
+struct NamedPutBack(Option<(Place, Oid)>);
+
+impl Drop for NamedPutBack {
+    fn drop(&mut self) {
+        NAMED.set(self.0);
+    }
+}
+
+/// Does work whose statements name this relation, by text: another in its place is none that was looked at.
+pub fn naming<R>(relation: Oid, work: impl FnOnce() -> R) -> R {
+    let _put_back = NamedPutBack(NAMED.replace(Some((Place::here(), relation))));
+    work()
+}
+
+/// Is the statement about to be planned one of ours that names a relation? Then: which.
+pub fn relation_named() -> Option<Oid> {
+    let (base, relation) = NAMED.get()?;
+    base.bears_statement().then_some(relation)
 }
 
 pub struct ActingPutBack(Option<Acting>);
@@ -113,7 +147,8 @@ pub fn act_as_owner(owner: Option<Oid>) -> ActingPutBack {
 /// Is the statement about to be planned one that we run as the owner of a table? Then: as whom.
 pub fn owner_acted_as() -> Option<Oid> {
     let acting = ACTING.get()?;
-    acting.base.bears_statement().then_some(acting.owner)
+    // ALTER TABLE checks a new foreign key by a query that stands on its own frame.
+    acting.base.bears_statement_within(2).then_some(acting.owner)
 }
 
 unsafe fn callback(frame: *mut ErrorContextCallback) -> usize {
@@ -123,22 +158,7 @@ unsafe fn callback(frame: *mut ErrorContextCallback) -> usize {
 
 /// Is the statement about to run one of ours?
 pub fn is_own() -> bool {
-    let Some(own) = OWN.get() else { return false };
-    // SAFETY: frames on the stack are alive.
-    unsafe {
-        let top = pg_sys::error_context_stack;
-        let mut frame = top;
-        for _ in 0..own.levels {
-            if frame.is_null() || callback(frame) != callback(top) {
-                return false;
-            }
-            frame = (*frame).previous;
-            if frame == own.base {
-                return true;
-            }
-        }
-        false
-    }
+    OWN.get().is_some_and(|own| own.base.bears_statement_within(own.levels))
 }
 
 /// Is the frame on the stack, below `from`?

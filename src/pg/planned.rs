@@ -94,6 +94,9 @@ unsafe extern "C-unwind" fn plan(
         if frames::owner_acted_as().is_some() {
             visit_as_owner(query.cast(), std::ptr::null_mut());
         }
+        if frames::relation_named().is_some() {
+            expect_named(query);
+        }
         visit(query.cast(), std::ptr::null_mut());
     }
     if role::is_past_forced_row_security() {
@@ -162,6 +165,26 @@ unsafe extern "C-unwind" fn visit_as_owner(node: *mut Node, context: *mut c_void
             }
         }
         bare::query_tree_walker(query, visit_as_owner, context, 0)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn expect_named(query: *const Query) {
+    let Some(named) = frames::relation_named() else { return };
+    // SAFETY: the caller's statement.
+    let names_it = unsafe {
+        relation::list((*query).rtable).any(|entry| {
+            let entry = &*entry.cast::<RangeTblEntry>();
+            entry.rtekind == pg_sys::RTEKind::RTE_RELATION && entry.relid == named
+        })
+    };
+    if !names_it {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            "another table took the place of the one that was named, while it was waited for",
+        )
+        .hint("Somebody renamed it, or its schema. Try again.")
+        .raise()
     }
 }
 

@@ -103,15 +103,21 @@ pub fn write<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
     run(Seen::Now, sql, args, true)
 }
 
-/// Reads a table of `owner` as the current user: past its row security only where he may do what the
-/// owner may. Its policies name what he is to be held to, and may call functions of his that look for
-/// what is on the path.
-pub fn read_as_caller<const N: usize>(owner: pg_sys::Oid, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
-    if role::has_privileges_of(role::current(), owner) {
-        read(sql, args)
-    } else {
-        run(Seen::Now, sql, args, false)
-    }
+/// Reads a table of `owner`, named in the statement, as the current user: past its row security only where
+/// he may do what the owner may. Its policies name what he is to be held to, and may call functions of his
+/// that look for what is on the path.
+pub fn read_as_caller<const N: usize>(
+    (table, owner): (pg_sys::Oid, pg_sys::Oid),
+    sql: &str,
+    args: Vec<Arg<'_>>,
+) -> Rows<N> {
+    frames::naming(table, || {
+        if role::has_privileges_of(role::current(), owner) {
+            read(sql, args)
+        } else {
+            run(Seen::Now, sql, args, false)
+        }
+    })
 }
 
 fn run<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: bool) -> Rows<N> {

@@ -43,7 +43,7 @@ pub fn load_tree(target: Oid, staging: Oid) -> i64 {
         let args: Vec<&str> = load.org.iter().map(String::as_str).collect();
         // The links are hashed once, not once a level, where the hash fits.
         let memory = CString::new(format!("{}kB", work_mem().max(256 * 1024))).expect("a number");
-        settings::with(&[(c"work_mem", &memory)], || caller::write(&load.insert(), &args))
+        settings::with(&[(c"work_mem", &memory)], || caller::write(target, &load.insert(), &args))
     };
     let written = if may_mark { maintain::with_paths_given(target, insert) } else { insert() } as i64;
     if written != load.staged() {

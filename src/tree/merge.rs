@@ -68,7 +68,7 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
         placed_by_links(tree, org, &[from.to_owned(), into.to_owned()])?
     } else {
         plans::read_as_caller::<3>(
-            tree.table.owner,
+            (tree.table.oid, tree.table.owner),
             &tree.sql.nodes(),
             vec![Arg::Text(org), Arg::Texts(vec![from.to_owned(), into.to_owned()])],
         )
@@ -159,7 +159,11 @@ fn count_children(tree: &Tree, org: &str, parent: &str) -> i64 {
         s.parent,
         s.id_type
     );
-    let found = plans::read_as_caller::<1>(tree.table.owner, &sql, vec![Arg::Text(org), Arg::Text(parent)]);
+    let found = plans::read_as_caller::<1>(
+        (tree.table.oid, tree.table.owner),
+        &sql,
+        vec![Arg::Text(org), Arg::Text(parent)],
+    );
     found.into_iter().next().and_then(|[n]| n?.parse().ok()).unwrap_or(0)
 }
 
@@ -175,6 +179,7 @@ fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
     let s = &tree.sql;
     let key = |column: &str, n: u32| format!("t.{column} OPERATOR(pg_catalog.=) ${n}::{}", s.id_type);
     let moved = caller::write(
+        tree.table.oid,
         &format!(
             "UPDATE {} AS t SET {} = $3::{} WHERE {} AND {}",
             s.table,
@@ -190,6 +195,7 @@ fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
         hidden_children(&from, left).table(&tree.table.schema, &tree.table.name).raise()
     }
     let deleted = caller::write(
+        tree.table.oid,
         &format!("DELETE FROM {} AS t WHERE {} AND {}", s.table, s.in_org("t"), key(&s.id, 2)),
         &[&org, &from],
     );
