@@ -137,7 +137,11 @@ COMMENT ON FUNCTION crm_tree._job_release() IS 'Private: gives the job free, aft
 -- Called as the job's owner. The exception block is what takes a failed org's work back, and keeps its SQLSTATE; a cancel passes through it.
 -- Deferred constraints are settled here, where their failure is still this org's. No settings are pinned: the function called pins its own.
 -- So every name in it is qualified, operators too: it stays compiled for the session, under whose path ever it ran first.
-CREATE FUNCTION crm_tree._job_attempt(proc text, org text, config text, OUT result text, OUT failed_with text, OUT error text)
+CREATE FUNCTION crm_tree._job_call(proc regproc, config jsonb) RETURNS jsonb
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'crm_tree_job_call';
+COMMENT ON FUNCTION crm_tree._job_call(regproc, jsonb) IS 'Private: calls a job''s function, by what it is and not by its name, as whoever calls this.';
+
+CREATE FUNCTION crm_tree._job_attempt(proc regproc, org text, config text, OUT result text, OUT failed_with text, OUT error text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
     detail pg_catalog.text;
@@ -145,7 +149,7 @@ BEGIN
     IF org IS NOT NULL THEN
         PERFORM crm_tree.bind_org(org);
     END IF;
-    EXECUTE pg_catalog.format('SELECT (%s($1::pg_catalog.jsonb))::pg_catalog.text', proc) INTO result USING config;
+    result := crm_tree._job_call(proc, config::pg_catalog.jsonb)::pg_catalog.text;
     SET CONSTRAINTS ALL IMMEDIATE;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS failed_with = RETURNED_SQLSTATE, error = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
@@ -153,7 +157,7 @@ EXCEPTION WHEN OTHERS THEN
     error := pg_catalog.concat_ws(': ', error, CASE WHEN detail OPERATOR(pg_catalog.<>) '' THEN detail END);
 END
 $$;
-COMMENT ON FUNCTION crm_tree._job_attempt(text, text, text) IS 'Private: binds an org and calls a job''s function as whoever calls this, with no rights of its own.';
+COMMENT ON FUNCTION crm_tree._job_attempt(regproc, text, text) IS 'Private: binds an org and calls a job''s function as whoever calls this, with no rights of its own.';
 
 CREATE PROCEDURE crm_tree.run_job(name text)
     LANGUAGE plpgsql AS $$

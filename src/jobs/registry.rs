@@ -121,50 +121,51 @@ impl Job {
 
     /// Why the job may not run as things stand, None if it may.
     pub fn obstacle(&self) -> Option<Refusal> {
+        self.function().err().map(|refusal| *refusal)
+    }
+
+    /// The job's function as things stand, or why it may not run.
+    pub fn function(&self) -> Result<Oid, Box<Refusal>> {
         let name = &self.name;
         if role::name(self.owner).as_deref() != Some(self.owner_name.as_str()) {
-            return Some(
-                Refusal::new(
-                    PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                    format!("the owner of job {name:?} is not role \"{}\" any more", self.owner_name),
-                )
-                .detail("The role was dropped or renamed; oid and name must both be those the job was given.")
-                .hint(format!("SELECT crm_tree.alter_job({}, owner => '<role>');", literal(name))),
-            );
+            return Err(Refusal::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("the owner of job {name:?} is not role \"{}\" any more", self.owner_name),
+            )
+            .detail("The role was dropped or renamed; oid and name must both be those the job was given.")
+            .hint(format!("SELECT crm_tree.alter_job({}, owner => '<role>');", literal(name)))
+            .into());
         }
         if role::is_superuser(self.owner) && !self.as_superuser {
-            return Some(
-                Refusal::new(
-                    PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                    format!("the owner of job {name:?}, role \"{}\", is a superuser", self.owner_name),
-                )
-                .hint(format!("SELECT crm_tree.alter_job({}, owner => '<another role>');", literal(name))),
-            );
+            return Err(Refusal::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("the owner of job {name:?}, role \"{}\", is a superuser", self.owner_name),
+            )
+            .hint(format!("SELECT crm_tree.alter_job({}, owner => '<another role>');", literal(name)))
+            .into());
         }
         match Proc::named(&self.proc) {
-            None => Some(
-                Refusal::new(
-                    PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
-                    format!("function {}(jsonb) of job {name:?} does not exist", self.proc),
-                )
-                .hint(format!("SELECT crm_tree.alter_job({}, proc => '<function>');", literal(name))),
-            ),
+            None => Err(Refusal::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+                format!("function {}(jsonb) of job {name:?} does not exist", self.proc),
+            )
+            .hint(format!("SELECT crm_tree.alter_job({}, proc => '<function>');", literal(name)))
+            .into()),
             // Whoever may create functions in that schema must not slip one in under the old name.
-            Some(now) if now.owner != self.proc_owner => Some(
-                Refusal::new(
-                    PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                    format!(
-                        "function {} of job {name:?} now belongs to role \"{}\", it was \"{}\"",
-                        self.proc, now.owner, self.proc_owner
-                    ),
-                )
-                .hint(format!(
-                    "If that is meant: SELECT crm_tree.alter_job({}, proc => {});",
-                    literal(name),
-                    literal(&self.proc)
-                )),
-            ),
-            Some(_) => None,
+            Some(now) if now.owner != self.proc_owner => Err(Refusal::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!(
+                    "function {} of job {name:?} now belongs to role \"{}\", it was \"{}\"",
+                    self.proc, now.owner, self.proc_owner
+                ),
+            )
+            .hint(format!(
+                "If that is meant: SELECT crm_tree.alter_job({}, proc => {});",
+                literal(name),
+                literal(&self.proc)
+            ))
+            .into()),
+            Some(now) => Ok(now.oid),
         }
     }
 

@@ -185,12 +185,13 @@ pub fn step() -> bool {
     let mut taken = in_progress();
     let run = taken.run();
     // Asked at each turn: meanwhile another's function can have come under the name of the job's.
-    if !run.queue.is_empty()
-        && let Some(obstacle) = run.job.obstacle()
-    {
-        run.obstacle = Some(obstacle.message);
+    // And called by what it is, not by that name.
+    let function = (!run.queue.is_empty()).then(|| run.job.function());
+    if let Some(Err(obstacle)) = &function {
+        run.obstacle = Some(obstacle.message.clone());
         run.queue.clear();
     }
+    let Some(Ok(proc)) = function else { return false };
     let Some((org, config)) = run.queue.pop_front() else { return false };
     run.current = Some((org.clone(), registry::now()));
     worker::report_activity(&match &org {
@@ -199,8 +200,8 @@ pub fn step() -> bool {
     });
     let outcome = worker::as_job_owner(run.job.owner, || {
         query(
-            "SELECT result, failed_with, error FROM crm_tree._job_attempt($1, $2, $3)",
-            &[run.job.proc.as_str().into(), org.as_deref().into(), config.as_str().into()],
+            "SELECT result, failed_with, error FROM crm_tree._job_attempt($1::pg_catalog.regproc, $2, $3)",
+            &[proc.into(), org.as_deref().into(), config.as_str().into()],
             |row| (get::<String>(row, 1), get::<String>(row, 2), get::<String>(row, 3)),
         )
     });

@@ -38,7 +38,7 @@ pub fn schedule() {
     let installed = transaction(|| {
         query("SET lock_timeout = '200ms'", &[], |_| ());
         query(
-            "SELECT pg_catalog.to_regprocedure('crm_tree._job_attempt(text,text,text)') IS NOT NULL
+            "SELECT pg_catalog.to_regprocedure('crm_tree._job_attempt(pg_catalog.regproc,text,text)') IS NOT NULL
                FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'crm_tree'",
             &[],
             |row| get::<bool>(row, 1),

@@ -15,6 +15,7 @@ thread_local! {
 /// Called once, when the library is loaded.
 pub fn init() {
     xact::at_top_end(close);
+    xact::before_commit(expect_read_only);
     xact::before_prepare(refuse_prepare);
 }
 
@@ -67,8 +68,8 @@ fn close() {
     }
 }
 
-/// Asked before each statement but those that end the transaction: PostgreSQL checks what is SET, and not
-/// what is RESET. Cheap, and quiet where there is nothing to refuse.
+/// Asked before each statement but those that end the transaction, and before it commits: PostgreSQL checks
+/// what is SET, and not what is RESET. Cheap, and quiet where there is nothing to refuse.
 #[inline]
 pub(super) fn expect_read_only() {
     if OPENED_BY.get().is_some() && !xact::is_read_only() {

@@ -27,6 +27,9 @@ pub enum Cause {
     UnforcedOwner(Oid),
     /// The statement was rewritten inside a foreign key's cascade or path maintenance. Never let pass.
     InCascade,
+    /// A MERGE that reads no column of its target: PostgreSQL 15 matches it with every org's rows, and their
+    /// number tells. Never let pass either.
+    UnreadMerge,
     Truncate,
 }
 
@@ -211,9 +214,10 @@ fn role_cause(user: Oid) -> Cause {
 }
 
 /// A statement that was rewritten past a wall that would stand before it. Whatever the guard is set to.
-pub(super) fn refuse_rewritten(relation: Oid) {
+pub(super) fn refuse_rewritten(relation: Oid, merges: bool) {
+    let cause = if merges { Cause::UnreadMerge } else { Cause::InCascade };
     if let Some(rules) = rules() {
-        (rules.breach)(Breach { relation, cause: Cause::InCascade });
+        (rules.breach)(Breach { relation, cause });
     }
 }
 

@@ -251,7 +251,10 @@ unsafe extern "C-unwind" fn judge(query: *const Query, at: c_int, entry: *const 
     let names_it_itself =
         || as_user == Oid::INVALID && (role::is_open_work() || frames::is_own() || frames::is_foreign_keys());
     if lacks_wall && !names_it_itself() {
-        guard::refuse_rewritten(relation);
+        // SAFETY: the caller's statement.
+        let merges =
+            unsafe { (*query).commandType == pg_sys::CmdType::CMD_MERGE && (*query).resultRelation == at };
+        guard::refuse_rewritten(relation, merges && !role::is_past_forced_row_security());
     }
 }
 
@@ -278,8 +281,8 @@ unsafe fn has_wall(query: *const Query, at: c_int, entry: *const RangeTblEntry) 
         };
         match (*query).commandType {
             _ if (*query).resultRelation != at => on_read(),
-            pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_MERGE => on_written(),
-            pg_sys::CmdType::CMD_UPDATE => on_read() && on_written(),
+            pg_sys::CmdType::CMD_INSERT => on_written(),
+            pg_sys::CmdType::CMD_UPDATE | pg_sys::CmdType::CMD_MERGE => on_read() && on_written(),
             _ => on_read(),
         }
     }

@@ -1,10 +1,11 @@
 //! Background workers and what runs in them: starting and connecting them, their signals and
 //! transactions, the lock that keeps a job from running twice, and working as a job's owner.
 
+use crate::error::Refusal;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
+use pgrx::{IntoDatum, PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
 use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
@@ -260,6 +261,67 @@ pub fn jsonb_argument(fcinfo: pg_sys::FunctionCallInfo, n: usize) -> Option<Stri
         let value = pgrx::pg_getarg_datum(fcinfo, n)?;
         let text = pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), value);
         Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
+/// Holds no Rust value while it calls: errors of the job leave it by longjmp, with all that they carry.
+///
+/// # Safety
+/// Called by PostgreSQL as the function `crm_tree._job_call(regproc, jsonb)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn crm_tree_job_call(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the call is one that was prepared, of a function that has an address.
+    unsafe {
+        let call = prepare_job_call(fcinfo);
+        let result = match (*(*call).flinfo).fn_addr {
+            Some(function) => function(call),
+            None => pg_sys::Datum::from(0),
+        };
+        (*fcinfo).isnull = (*call).isnull;
+        result
+    }
+}
+
+#[doc(hidden)]
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_crm_tree_job_call() -> &'static pg_sys::Pg_finfo_record {
+    &pg_sys::Pg_finfo_record { api_version: 1 }
+}
+
+/// A call of a function of one jsonb that returns jsonb, by its oid: a name could be another's by now.
+#[pg_guard]
+unsafe extern "C-unwind" fn prepare_job_call(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::FunctionCallInfo {
+    // SAFETY: our function is strict, of an oid and a jsonb; syscache lookups; what is to be called has the
+    // signature that is looked at.
+    unsafe {
+        let args = (*fcinfo).args.as_ptr();
+        let (proc, config) = (Oid::from((*args).value.value() as u32), (*args.add(1)).value);
+        let (mut types, mut count) = (std::ptr::null_mut(), 0);
+        let result = pg_sys::get_func_signature(proc, &mut types, &mut count);
+        let fits = result == pg_sys::JSONBOID
+            && count == 1
+            && *types == pg_sys::JSONBOID
+            && pg_sys::get_func_prokind(proc) as u8 == pg_sys::PROKIND_FUNCTION
+            && !pg_sys::get_func_retset(proc);
+        let asked = [proc.into_datum(), "EXECUTE".into_datum()];
+        let may = pgrx::direct_function_call::<bool>(pg_sys::has_function_privilege_id, &asked);
+        if !fits || may != Some(true) {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("the function with oid {} is none that this role's job can call", proc.to_u32()),
+            )
+            .hint("It takes one jsonb and returns jsonb, and the job's owner may EXECUTE it.")
+            .raise()
+        }
+        // In the memory of the expression that calls, as the result is.
+        let info = pg_sys::palloc0(size_of::<pg_sys::FmgrInfo>()).cast::<pg_sys::FmgrInfo>();
+        pg_sys::fmgr_info(proc, info);
+        let size = size_of::<pg_sys::FunctionCallInfoBaseData>() + size_of::<pg_sys::NullableDatum>();
+        let call = pg_sys::palloc0(size).cast::<pg_sys::FunctionCallInfoBaseData>();
+        (*call).flinfo = info;
+        (*call).nargs = 1;
+        (*call).args.as_mut_ptr().write(pg_sys::NullableDatum { value: config, isnull: false });
+        call
     }
 }
 

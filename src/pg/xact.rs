@@ -14,6 +14,7 @@ thread_local! {
     static AT_SUB_ABORT: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
     static AT_SUB_START: RefCell<Vec<SubStartListener>> = const { RefCell::new(Vec::new()) };
     static AT_SUB_END: RefCell<Vec<SubListener>> = const { RefCell::new(Vec::new()) };
+    static BEFORE_COMMIT: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
     static BEFORE_PREPARE: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -40,6 +41,11 @@ pub fn at_sub_end(listener: SubListener) {
     AT_SUB_END.with(|l| l.borrow_mut().push(listener));
 }
 
+/// Calls `listener` before a COMMIT has done anything that stays. It may raise.
+pub fn before_commit(listener: Listener) {
+    BEFORE_COMMIT.with(|l| l.borrow_mut().push(listener));
+}
+
 /// Calls `listener` before PREPARE TRANSACTION has done anything. It may raise.
 pub fn before_prepare(listener: Listener) {
     BEFORE_PREPARE.with(|l| l.borrow_mut().push(listener));
@@ -64,15 +70,18 @@ unsafe extern "C-unwind" fn top_callback(event: pg_sys::XactEvent::Type, _arg: *
     ) {
         run(&AT_TOP_END);
     }
-    if event == pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE {
-        // SAFETY: guarded: what it raises is an ordinary error here.
-        unsafe { run_before_prepare() }
-    }
+    let before = match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => &BEFORE_COMMIT,
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => &BEFORE_PREPARE,
+        _ => return,
+    };
+    // SAFETY: guarded: what it raises is an ordinary error here.
+    unsafe { run_before(before) }
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn run_before_prepare() {
-    run(&BEFORE_PREPARE);
+unsafe extern "C-unwind" fn run_before(listeners: &'static std::thread::LocalKey<RefCell<Vec<Listener>>>) {
+    run(listeners);
 }
 
 unsafe extern "C-unwind" fn sub_callback(

@@ -76,13 +76,17 @@ fn breach(breach: Breach) {
             "Let a trigger written in PL/pgSQL do what the rule or function does, on the rows it is given."
                 .to_owned(),
         ),
+        Cause::UnreadMerge => (
+            "MERGE matches every org's rows with a source where it reads no column of its target".to_owned(),
+            "Name a column of it in ON.".to_owned(),
+        ),
         Cause::Truncate => {
             ("TRUNCATE empties every org".to_owned(), "DELETE the bound org's rows instead.".to_owned())
         }
     };
     let message =
         format!("the wall of {}.{} would not stand before this statement", table.schema, table.name);
-    if MODE.get() == Mode::Log && breach.cause != Cause::InCascade {
+    if MODE.get() == Mode::Log && !matches!(breach.cause, Cause::InCascade | Cause::UnreadMerge) {
         telemetry::count(Kind::GuardLogged);
         log!("{message}: {why}");
         return;

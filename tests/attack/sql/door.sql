@@ -29,6 +29,10 @@ DO $$ BEGIN
 END $$;
 ROLLBACK;
 BEGIN; SELECT crm_tree.open_service_door('and gone'); RESET transaction_read_only; COMMIT;
+BEGIN; SELECT crm_tree.open_service_door('in one');
+SELECT set_config('transaction_read_only', NULL, true), lo_from_bytea(4711, (SELECT string_agg(secret, ',') FROM app.note)::bytea);
+COMMIT;
+SELECT count(*) FROM pg_largeobject_metadata WHERE oid = 4711;
 EXECUTE total;
 
 -- SHOULD FAIL where the library is preloaded: a function of the service role's own is no door

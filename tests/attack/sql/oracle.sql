@@ -52,6 +52,20 @@ BEGIN;
 SELECT crm_tree.bind_org(:acme);
 UPDATE app.account SET org_id = :globex, id = 77 WHERE id = 3;
 ROLLBACK;
+-- SHOULD FAIL: a MERGE that reads nothing of its target matches every org's rows, and counts them
+BEGIN;
+SELECT crm_tree.bind_org(:acme);
+CREATE TEMP SEQUENCE met;
+MERGE INTO app.note n USING (SELECT 1) v ON true WHEN MATCHED AND nextval('met') < 0 THEN DELETE;
+ROLLBACK;
+BEGIN;
+SELECT crm_tree.bind_org(:acme);
+MERGE INTO app.note n USING (SELECT 1) v ON true WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (1);
+ROLLBACK;
+BEGIN;
+SELECT crm_tree.bind_org(:acme);
+MERGE INTO app.note n USING (SELECT 1 AS id) v ON n.id = v.id WHEN MATCHED AND n.secret IS NULL THEN DELETE;
+ROLLBACK;
 -- SHOULD GAIN NOTHING: a foreign key from a table of one's own needs REFERENCES
 CREATE TABLE lair.probe (org_id uuid, id int, FOREIGN KEY (org_id, id) REFERENCES app.account (org_id, id));
 -- SHOULD GAIN NOTHING: statistics. On a table with row security nobody subject to it reads them.

@@ -268,7 +268,7 @@ BEGIN;
 SELECT crm_tree.bind_org('acme');
 SELECT count(*) FROM rewritten.tasks;
 DELETE FROM rewritten.tasks;
-MERGE INTO rewritten.task t USING (VALUES (1)) v (i) ON true WHEN MATCHED THEN DELETE;
+MERGE INTO rewritten.task t USING (VALUES (1)) v (i) ON t.id IS NOT NULL WHEN MATCHED THEN DELETE;
 SAVEPOINT s;
 INSERT INTO rewritten.task VALUES ('acme', 'a', NULL);
 ROLLBACK TO s;

@@ -42,7 +42,7 @@ MERGE INTO app.contact c USING (VALUES (:globex, 'bob@globex.test')) AS v(org, e
 ROLLBACK;
 BEGIN;
 SELECT crm_tree.bind_org(:acme);
-MERGE INTO app.contact c USING (SELECT 1) v ON true
+MERGE INTO app.contact c USING (SELECT 1) v ON c.email IS NOT NULL
     WHEN MATCHED THEN UPDATE SET org_id = :globex;
 ROLLBACK;
 BEGIN;

@@ -99,6 +99,8 @@ ROLLBACK;
 BEGIN;
 SELECT crm_tree.bind_org(:acme, E'a\nb');
 ROLLBACK;
+SELECT crm_tree._job_call('pg_catalog.int4in', '{}');
+SELECT crm_tree._job_call(0, '{}'), crm_tree._job_call(4294967295::oid::regproc, '{}');
 SELECT * FROM crm_tree.subtree(0, '1');
 SELECT * FROM crm_tree.check_tree('pg_class');
 SELECT * FROM crm_tree.ancestors('app.account_pkey', '1');
