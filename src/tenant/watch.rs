@@ -52,16 +52,19 @@ pub fn expect_current(relation: pg_sys::Oid) {
         let mut found = Vec::new();
         for (table, index) in [(c"wall", c"wall_pkey"), (c"wall_standing", c"wall_standing_pkey")] {
             scan::by_keys(table, index, &[Key::Relation(of)], seen, |row| {
-                found.push(row.at());
+                if seen == Seen::ByStatement || !row.is_own() {
+                    found.push((table, row.at()));
+                }
                 false
             });
         }
         found
     };
-    if relation::kin(relation)
-        .into_iter()
-        .any(|of| versions(of, Seen::Now) != versions(of, Seen::ByStatement))
-    {
+    let is_newer = |of| {
+        let seen = versions(of, Seen::ByStatement);
+        versions(of, Seen::Now).iter().any(|version| !seen.contains(version))
+    };
+    if relation::kin(relation).into_iter().any(is_newer) {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             "a wall was put up or touched after this transaction took its snapshot, which does not show it",

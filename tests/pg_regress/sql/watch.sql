@@ -167,6 +167,24 @@ ALTER TABLE watch.note DISABLE ROW LEVEL SECURITY;
 RESET ROLE;
 SELECT kind, relation, detail FROM watch.events();
 
+-- A migration in one transaction that keeps its snapshot
+SET ROLE watch_owner;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT 1;
+CREATE TABLE watch.t (org_id text NOT NULL, id text, parent text, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
+CREATE TABLE watch.t1 PARTITION OF watch.t FOR VALUES IN ('a');
+SELECT crm_tree.protect('watch.t');
+CREATE TABLE watch.t2 PARTITION OF watch.t FOR VALUES IN ('b');
+SELECT crm_tree.attach_tree('watch.t', 'id', 'parent', history => true);
+CREATE TABLE watch.l (org_id text NOT NULL, o text NOT NULL, c text NOT NULL);
+SELECT crm_tree.protect('watch.l'), crm_tree.attach_links('watch.l', 'watch.t', 'o', 'c');
+SELECT crm_tree.create_load_view('watch.t');
+ALTER TABLE watch.t ADD COLUMN x int;
+SELECT crm_tree.protect('watch.t'), crm_tree.attach_tree('watch.t', 'id', 'parent', history => true);
+SELECT crm_tree.detach_links('watch.l');
+COMMIT;
+RESET ROLE;
+
 DROP SCHEMA watch CASCADE;
 SELECT count(*) FROM crm_tree.wall_standing s WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.relation);
 DROP OWNED BY watch_owner, watch_other, watch_bypass;
