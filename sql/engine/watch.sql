@@ -131,9 +131,9 @@ REVOKE ALL ON crm_tree.watched_schema FROM PUBLIC;
 COMMENT ON TABLE crm_tree.watched_schema IS 'Schemas in which new tables with an org column are protected, reported or refused. Written by watch_schema() and unwatch_schema().';
 SELECT pg_catalog.pg_extension_config_dump('crm_tree.watched_schema', '');
 
-CREATE FUNCTION crm_tree._wall_is_moving() RETURNS boolean
+CREATE FUNCTION crm_tree._wall_is_moving(touched oid[]) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_wall_is_moving_wrapper';
-COMMENT ON FUNCTION crm_tree._wall_is_moving() IS 'Private: is DDL of protect() or unprotect() under way in this session?';
+COMMENT ON FUNCTION crm_tree._wall_is_moving(oid[]) IS 'Private: is DDL of protect() or unprotect() under way in this session? 40001 where it touched other tables than its own.';
 CREATE FUNCTION crm_tree._expect_current_walls(touched oid[]) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_expect_current_walls_wrapper';
 COMMENT ON FUNCTION crm_tree._expect_current_walls(oid[]) IS 'Private: 40001 where the transaction keeps a snapshot that does not show how the walls of these tables and their kin stand now.';
@@ -352,9 +352,6 @@ DECLARE
     touched oid[];
     lent    record;
 BEGIN
-    IF crm_tree._wall_is_moving() THEN
-        RETURN;
-    END IF;
     -- Of an extension's own script: its business.
     SELECT array_agg(DISTINCT relation) INTO touched
       FROM (SELECT CASE c.classid
@@ -371,6 +368,9 @@ BEGIN
           FROM pg_event_trigger_ddl_commands() d
           JOIN pg_class c ON c.reloftype = d.objid OR c.reloftype = (SELECT t.reltype FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 'c')
          WHERE c.reloftype <> 0;
+    END IF;
+    IF crm_tree._wall_is_moving(touched) THEN
+        RETURN;
     END IF;
     PERFORM crm_tree._expect_current_walls(touched);
     PERFORM crm_tree._watch_relations(touched, true);
@@ -404,9 +404,6 @@ CREATE FUNCTION crm_tree._watch_drop() RETURNS event_trigger
 DECLARE
     touched oid[];
 BEGIN
-    IF crm_tree._wall_is_moving() THEN
-        RETURN;
-    END IF;
     DELETE FROM crm_tree.wall_standing s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
@@ -416,6 +413,9 @@ BEGIN
       FROM pg_event_trigger_dropped_objects() d
       JOIN pg_namespace n ON n.nspname = d.address_names[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
      WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column');
+    IF crm_tree._wall_is_moving(touched) THEN
+        RETURN;
+    END IF;
     PERFORM crm_tree._expect_current_walls(touched);
     PERFORM crm_tree._watch_relations(touched, false);
 END

@@ -24,6 +24,15 @@ pub enum Reach {
     ForeignKeyCheck,
 }
 
+impl Reach {
+    fn levels(self) -> u8 {
+        match self {
+            Reach::Statement => 1,
+            Reach::ForeignKeyCheck => 2,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Own {
     base: Place,
@@ -44,6 +53,7 @@ struct Passed {
 struct Acting {
     base: Place,
     owner: Oid,
+    levels: u8,
 }
 
 thread_local! {
@@ -103,10 +113,7 @@ impl Drop for PutBack {
 
 /// Does work whose statements are our own maintenance's.
 pub fn own<R>(reach: Reach, work: impl FnOnce() -> R) -> R {
-    let levels = match reach {
-        Reach::Statement => 1,
-        Reach::ForeignKeyCheck => 2,
-    };
+    let levels = reach.levels();
     let _put_back = PutBack(OWN.replace(Some(Own { base: Place::here(), levels })));
     work()
 }
@@ -139,16 +146,16 @@ impl Drop for ActingPutBack {
     }
 }
 
-/// While the answer lives, we work as the owner of a table: this role, or as nobody's.
-pub fn act_as_owner(owner: Option<Oid>) -> ActingPutBack {
-    ActingPutBack(ACTING.replace(owner.map(|owner| Acting { base: Place::here(), owner })))
+/// While the answer lives, we work as the owner of a table, or as nobody's.
+pub fn act_as_owner(owner: Option<(Oid, Reach)>) -> ActingPutBack {
+    let acting = owner.map(|(owner, reach)| Acting { base: Place::here(), owner, levels: reach.levels() });
+    ActingPutBack(ACTING.replace(acting))
 }
 
 /// Is the statement about to be planned one that we run as the owner of a table? Then: as whom.
 pub fn owner_acted_as() -> Option<Oid> {
     let acting = ACTING.get()?;
-    // ALTER TABLE checks a new foreign key by a query that stands on its own frame.
-    acting.base.bears_statement_within(2).then_some(acting.owner)
+    acting.base.bears_statement_within(acting.levels).then_some(acting.owner)
 }
 
 unsafe fn callback(frame: *mut ErrorContextCallback) -> usize {

@@ -1,5 +1,6 @@
 //! Roles: who is asking, what they may, and acting for another with the rights that need it.
 
+use super::frames::Reach;
 use super::{frames, settings};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
@@ -126,8 +127,8 @@ impl Drop for Restore {
     }
 }
 
-fn act_as_owner<R>(owner: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
-    let _put_back = frames::act_as_owner(Some(owner));
+fn act_as_owner<R>(owner: Oid, extra: u32, reach: Reach, work: impl FnOnce() -> R) -> R {
+    let _put_back = frames::act_as_owner(Some((owner, reach)));
     act_as(owner, extra, work)
 }
 
@@ -155,22 +156,22 @@ fn act_as<R>(role: Oid, extra: u32, work: impl FnOnce() -> R) -> R {
 /// owner put on the table; triggers of the user's own that they fire stay behind it, unless the
 /// writer was not behind it either.
 pub fn as_table_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as_owner(owner, as_open_as_now(), work)
+    act_as_owner(owner, as_open_as_now(), Reach::Statement, work)
 }
 
 /// The same for a function that reads or defines on its caller's demand, as maintenance of the
 /// server's own does it: nothing of the owner's (an index expression, a trigger) may leave work
 /// or settings behind for what is later done as the caller.
 pub fn as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as_owner(owner, as_open_as_now() | confined(owner), || settings::taking_back(work))
+    act_as_owner(owner, as_open_as_now() | confined(owner), Reach::Statement, || settings::taking_back(work))
 }
 
 /// The same, past the row security that the owner put on his table, as foreign keys do: his rights
 /// alone are not enough under FORCE ROW LEVEL SECURITY. For statements that fire no trigger, since
 /// that would go past it too.
 pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as_owner(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, || {
-        settings::taking_back(|| frames::own(frames::Reach::ForeignKeyCheck, work))
+    act_as_owner(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, Reach::ForeignKeyCheck, || {
+        settings::taking_back(|| frames::own(Reach::ForeignKeyCheck, work))
     })
 }
 

@@ -126,7 +126,8 @@ fn put_up(table: &Table, org_column: &str, strict: bool) {
     report_open_keys(table, org_column, strict);
 
     let name = ident(org_column);
-    watch::moving(|| {
+    let family = std::iter::once(table).chain(&below).map(|t| t.oid).collect();
+    watch::moving(family, || {
         for t in std::iter::once(table).chain(&below) {
             raise_wall(t, &org_type.predicate(org_column));
         }
@@ -369,8 +370,10 @@ pub fn raise_wall(table: &Table, predicate: &str) {
 
 #[pg_extern(sql = false)]
 fn unprotect(table: pg_sys::Oid) {
-    let table = Table::get(table);
-    table.expect_owner();
+    alone_with(table, |table| lower(&table));
+}
+
+fn lower(table: &Table) {
     let registered = rows(
         "SELECT 1 FROM crm_tree._walls() w WHERE w.relation OPERATOR(pg_catalog.=) $1",
         &[table.oid.into()],
@@ -384,7 +387,10 @@ fn unprotect(table: pg_sys::Oid) {
         .hint(format!("SELECT crm_tree.protect({});", literal(&table.sql())))
         .raise()
     }
-    watch::moving(|| take_down(&table));
+    let below = table.descendants();
+    let family = std::iter::once(table).chain(&below).map(|t| t.oid).collect();
+    // As its owner: what another put in its place is not this one's to alter.
+    role::as_table_owner_confined(table.owner, || watch::moving(family, || take_down(table, &below)));
     let org_column = role::as_extension_owner(|| {
         Spi::get_one_with_args::<String>(
             "DELETE FROM crm_tree.wall WHERE relation OPERATOR(pg_catalog.=) $1 RETURNING org_column::pg_catalog.text",
@@ -393,12 +399,13 @@ fn unprotect(table: pg_sys::Oid) {
     });
     watch::fell(table.oid);
     if let Ok(Some(column)) = org_column {
-        ddl(&format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.sql(), ident(&column)));
+        let sql = format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.sql(), ident(&column));
+        role::as_table_owner_confined(table.owner, || ddl(&sql));
     }
 }
 
-fn take_down(table: &Table) {
-    for t in std::iter::once(table).chain(&table.descendants()) {
+fn take_down(table: &Table, below: &[Table]) {
+    for t in std::iter::once(table).chain(below) {
         let sql = t.sql();
         let policies = rows(
             "SELECT polname::text FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1",

@@ -7,32 +7,45 @@ use crate::error::Refusal;
 use crate::pg::scan::{self, Key, Seen};
 use crate::pg::{relation, role, xact};
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::RefCell;
 
 thread_local! {
-    /// How many of our own pieces of work on a wall are under way. No SQL sets it.
-    static MOVING: Cell<u32> = const { Cell::new(0) };
+    /// Our own pieces of work on walls that are under way, each with its tables. No SQL sets it.
+    static MOVING: RefCell<Vec<Vec<pg_sys::Oid>>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Moved;
 
 impl Drop for Moved {
     fn drop(&mut self) {
-        MOVING.with(|m| m.set(m.get() - 1));
+        MOVING.with(|m| m.borrow_mut().pop());
     }
 }
 
-/// Runs DDL that takes walls down or puts them up: the event triggers let it pass. Nothing of a
-/// user's may run inside, since that would pass too.
-pub fn moving<R>(work: impl FnOnce() -> R) -> R {
-    MOVING.with(|m| m.set(m.get() + 1));
+/// Runs DDL that takes the walls of these tables down or puts them up: the event triggers let it pass.
+/// Nothing of a user's may run inside, since that would pass too.
+pub fn moving<R>(tables: Vec<pg_sys::Oid>, work: impl FnOnce() -> R) -> R {
+    MOVING.with(|m| m.borrow_mut().push(tables));
     let _moved = Moved;
     work()
 }
 
 #[pg_extern(sql = false)]
-fn _wall_is_moving() -> bool {
-    MOVING.with(Cell::get) > 0
+fn _wall_is_moving(touched: Option<Vec<pg_sys::Oid>>) -> bool {
+    MOVING.with(|m| {
+        let moving = m.borrow();
+        let Some(tables) = moving.last() else { return false };
+        // Its DDL names tables by text, and their schemas' owners can rename those at any time.
+        if touched.into_iter().flatten().any(|relation| !tables.contains(&relation)) {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "another table took the place of the one whose wall was to be moved",
+            )
+            .hint("Somebody renamed it, or its schema. Try again.")
+            .raise()
+        }
+        true
+    })
 }
 
 /// Event triggers read the registries and the catalogs as the transaction sees them. One that keeps its
@@ -94,6 +107,6 @@ fn _raise_wall(table: pg_sys::Oid, org_column: &str) {
     let (_, org_type) = wall::expect_org_column(&table, org_column);
     wall::refuse_other_column(&table, org_column);
     role::as_table_owner_confined(table.owner, || {
-        moving(|| wall::raise_wall(&table, &org_type.predicate(org_column)));
+        moving(vec![table.oid], || wall::raise_wall(&table, &org_type.predicate(org_column)));
     });
 }

@@ -514,7 +514,8 @@ fn detach_tree(table: pg_sys::Oid) {
     let tree = Tree::get(table);
     tree.table.expect_owner();
     super::links::detach_from_tree(&tree.table);
-    drop_triggers(&tree.table);
+    // As its owner: what another put in its place is not this one's to alter.
+    role::as_table_owner_confined(tree.table.owner, || drop_triggers(&tree.table));
     role::as_extension_owner(|| {
         Spi::run_with_args(
             "DELETE FROM crm_tree.tree WHERE relation OPERATOR(pg_catalog.=) $1",

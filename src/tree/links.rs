@@ -376,8 +376,9 @@ fn attach_links(
     let (links, tree) = (given(links, "links"), given(tree, "tree"));
     let [org, parent, child] =
         [(org, "org"), (parent, "parent"), (child, "child")].map(|(argument, name)| given(argument, name));
-    wall::alone_with(links, |links| {
-        wall::alone_with(tree, |tree| {
+    // The tree first, as those who write to both mostly do.
+    wall::alone_with(tree, |tree| {
+        wall::alone_with(links, |links| {
             attach_to(&links, &Tree::get(tree.oid), [org, parent, child], pct, tree_pct);
         });
     });
@@ -644,8 +645,9 @@ pub fn detach_from_tree(tree: &Table) {
 }
 
 fn detach(links: &Table, tree: pg_sys::Oid) {
-    drop_triggers(links, &ON_LINKS);
-    drop_triggers(&Table::get(tree), &ON_TREE);
+    for (table, names) in [(links, &ON_LINKS[..]), (&Table::get(tree), &ON_TREE[..])] {
+        role::as_table_owner_confined(table.owner, || drop_triggers(table, names));
+    }
     role::as_extension_owner(|| {
         Spi::run_with_args(
             "DELETE FROM crm_tree.tree_links WHERE relation OPERATOR(pg_catalog.=) $1",

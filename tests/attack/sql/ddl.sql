@@ -82,10 +82,10 @@ SELECT crm_tree.accept_finding('rls_off', 'app.contact', 'mine');
 DELETE FROM crm_tree.wall_standing;
 DELETE FROM crm_tree.wall_event;
 INSERT INTO crm_tree.wall_pending VALUES (0, 'x');
-SELECT crm_tree._wall_is_moving();
+SELECT crm_tree._wall_is_moving(NULL);
 -- SHOULD GAIN NOTHING: protect() moves the wall, and nothing of the owner's runs meanwhile
 CREATE FUNCTION app.lower() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-    'BEGIN RAISE NOTICE ''moving: %'', crm_tree._wall_is_moving(); RETURN true; END';
+    'BEGIN RAISE NOTICE ''moving: %'', crm_tree._wall_is_moving(NULL); RETURN true; END';
 CREATE TABLE app.trap (org_id uuid, id int, CHECK (app.lower()));
 INSERT INTO app.trap VALUES ('aaaaaaaa-0000-4000-8000-00000000000a', 1);
 CREATE INDEX ON app.trap (org_id) WHERE app.lower();

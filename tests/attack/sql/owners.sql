@@ -231,6 +231,29 @@ SET lair.go = 1;
 SELECT crm_tree.load_tree('owners.loaded', 'owners_lair.staged');
 TABLE owners.loaded;
 
+-- No attack: a tree that points at a table of another role's. Its keys are checked again where a path is rewritten.
+\c - postgres
+SET ROLE owners_mal;
+CREATE TABLE owners_lair.person (id int PRIMARY KEY);
+INSERT INTO owners_lair.person VALUES (1);
+GRANT REFERENCES, SELECT ON owners_lair.person TO owners_admin;
+SET ROLE owners_admin;
+CREATE TABLE owners.kept (org_id pg_catalog.text NOT NULL, id int, parent int, keeper int REFERENCES owners_lair.person, PRIMARY KEY (org_id, id));
+INSERT INTO owners.kept VALUES ('acme', 9, NULL, 1);
+SELECT crm_tree.attach_tree('owners.kept', 'id', 'parent', on_delete => 'adopt', history => true);
+INSERT INTO owners.kept VALUES ('acme', 2, 1, 1), ('acme', 1, NULL, 1);
+BEGIN;
+INSERT INTO owners.kept VALUES ('acme', 3, 2, 1), ('acme', 4, 3, 1);
+UPDATE owners.kept SET parent = 9 WHERE id = 3;
+DELETE FROM owners.kept WHERE id = 3;
+COMMIT;
+SELECT id, parent, materialized_path FROM owners.kept ORDER BY id;
+SELECT crm_tree.protect('owners.kept');
+RESET ROLE;
+SET crm_tree.guard = off;
+SELECT crm_tree.unprotect('owners.kept'), crm_tree.detach_tree('owners.kept');
+SELECT relrowsecurity, relforcerowsecurity, (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid AND tgname ~ 'crm_tree') AS triggers FROM pg_class c WHERE oid = 'owners.kept'::regclass;
+
 -- What tells does.
 \c - postgres
 SELECT owners_lair.tell('asked by somebody else');

@@ -76,7 +76,7 @@ RESET ROLE;
 SET ROLE crm_tree_owner;
 UPDATE reg_pipeline.fct_stage_change SET amount_usd = 0 WHERE false;
 DELETE FROM reg_pipeline.fct_stage_change;
-MERGE INTO reg_pipeline.fct_stage_change f USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE;
+MERGE INTO reg_pipeline.fct_stage_change f USING (VALUES (1)) v ON f.org_id IS NOT NULL WHEN MATCHED THEN DELETE;
 -- (of a partition, whose name depends on the day this runs only through its default)
 DELETE FROM reg_pipeline.fct_stage_change_default;
 DELETE FROM reg_pipeline.opportunity;
