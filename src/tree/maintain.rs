@@ -147,7 +147,16 @@ pub fn place<'a>(call: &Call<'a>) -> Outcome<'a> {
         Event::Insert => {
             let row = call.new_row();
             refuse_bad_ownership(&shape, &row);
-            if has_its_path(&shape) { row } else { place_insert(&shape, row) }
+            if has_its_path(&shape) {
+                if shape.history.is_some()
+                    && let Some(key) = Key::of(&shape, &row)
+                {
+                    history::note(&shape, &key.org, &key.id, Change::Inserted);
+                }
+                row
+            } else {
+                place_insert(&shape, row)
+            }
         }
         Event::Delete => {
             leave(&shape, &call.old());

@@ -272,6 +272,20 @@ CREATE FUNCTION writes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INT
 CREATE TRIGGER u BEFORE DELETE ON leaves FOR EACH ROW EXECUTE FUNCTION writes();
 DELETE FROM leaves WHERE id = 'b';
 SELECT * FROM crm_tree.check_tree('leaves');
+-- What load_tree loads is born then.
+CREATE TABLE loaded (org int, id int, parent int, PRIMARY KEY (org, id));
+SELECT crm_tree.attach_tree('loaded', 'id', 'parent', 'org', history => true);
+CREATE TABLE staged AS SELECT 1 AS org, i AS id, nullif(i - 1, 0) AS parent FROM generate_series(1, 3) i;
+SELECT crm_tree.load_tree('loaded', 'staged');
+SELECT org, id, parent, valid_to IS NULL AS open FROM loaded_history ORDER BY id;
+SELECT * FROM crm_tree.subtree_as_of('loaded', '1', clock_timestamp());
+SELECT * FROM crm_tree.check_tree('loaded');
+-- More than are remembered one by one
+UPDATE staged SET org = 2;
+INSERT INTO staged SELECT 2, i, i / 4 FROM generate_series(4, 30000) i;
+SELECT crm_tree.load_tree('loaded', 'staged');
+SELECT count(*), count(*) FILTER (WHERE valid_to IS NULL) AS open FROM loaded_history WHERE org = 2;
+SELECT * FROM crm_tree.check_tree('loaded');
 -- A schema that is renamed, with another of its old name: the session that knew it does not mistake them.
 CREATE SCHEMA was_here;
 CREATE TABLE was_here.node (org text, id integer, up integer);
