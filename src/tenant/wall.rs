@@ -375,50 +375,52 @@ fn unprotect(table: pg_sys::Oid) {
 
 fn lower(table: &Table) {
     let registered = rows(
-        "SELECT 1 FROM crm_tree._walls() w WHERE w.relation OPERATOR(pg_catalog.=) $1",
+        "SELECT w.org_column::pg_catalog.text FROM crm_tree._walls() w WHERE w.relation OPERATOR(pg_catalog.=) $1",
         &[table.oid.into()],
-        |_| (),
+        |row| catalog::text(row, 1),
     );
-    if registered.is_empty() {
+    let Some(column) = registered.first() else {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("{} is not protected", table.shown()),
         )
         .hint(format!("SELECT crm_tree.protect({});", literal(&table.sql())))
         .raise()
-    }
+    };
     let below = table.descendants();
     let family = std::iter::once(table).chain(&below).map(|t| t.oid).collect();
-    // As its owner: what another put in its place is not this one's to alter.
-    role::as_table_owner_confined(table.owner, || watch::moving(family, || take_down(table, &below)));
-    let org_column = role::as_extension_owner(|| {
-        Spi::get_one_with_args::<String>(
-            "DELETE FROM crm_tree.wall WHERE relation OPERATOR(pg_catalog.=) $1 RETURNING org_column::pg_catalog.text",
+    watch::moving(family, || {
+        for t in std::iter::once(table).chain(&below) {
+            // As its owner: what another put in its place is not this one's to alter.
+            role::as_table_owner_confined(t.owner, || {
+                take_down(t);
+                ddl(&format!("ALTER TABLE ONLY {} ALTER COLUMN {} DROP DEFAULT", t.sql(), ident(column)));
+            });
+        }
+    });
+    role::as_extension_owner(|| {
+        Spi::run_with_args(
+            "DELETE FROM crm_tree.wall WHERE relation OPERATOR(pg_catalog.=) $1",
             &[table.oid.into()],
         )
-    });
+    })
+    .expect("the registry lets every table go");
     watch::fell(table.oid);
-    if let Ok(Some(column)) = org_column {
-        let sql = format!("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT", table.sql(), ident(&column));
-        role::as_table_owner_confined(table.owner, || ddl(&sql));
-    }
 }
 
-fn take_down(table: &Table, below: &[Table]) {
-    for t in std::iter::once(table).chain(below) {
-        let sql = t.sql();
-        let policies = rows(
-            "SELECT polname::text FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1",
-            &[t.oid.into()],
-            |row| catalog::text(row, 1),
-        );
-        for name in policies.iter().filter(|name| name.starts_with("crm_tree_")) {
-            ddl(&format!("DROP POLICY {} ON {sql}", ident(name)));
-        }
-        ddl(&format!("DROP TRIGGER IF EXISTS crm_tree_refuse_truncate ON {sql}"));
-        // Policies of the user's own stay in force; only the wall's own switch goes back.
-        if policies.iter().all(|name| name.starts_with("crm_tree_")) {
-            ddl(&format!("ALTER TABLE {sql} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"));
-        }
+fn take_down(table: &Table) {
+    let sql = table.sql();
+    let policies = rows(
+        "SELECT polname::text FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1",
+        &[table.oid.into()],
+        |row| catalog::text(row, 1),
+    );
+    for name in policies.iter().filter(|name| name.starts_with("crm_tree_")) {
+        ddl(&format!("DROP POLICY {} ON {sql}", ident(name)));
+    }
+    ddl(&format!("DROP TRIGGER IF EXISTS crm_tree_refuse_truncate ON {sql}"));
+    // Policies of the user's own stay in force; only the wall's own switch goes back.
+    if policies.iter().all(|name| name.starts_with("crm_tree_")) {
+        ddl(&format!("ALTER TABLE {sql} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY"));
     }
 }

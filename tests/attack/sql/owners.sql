@@ -254,6 +254,17 @@ SET crm_tree.guard = off;
 SELECT crm_tree.unprotect('owners.kept'), crm_tree.detach_tree('owners.kept');
 SELECT relrowsecurity, relforcerowsecurity, (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid AND tgname ~ 'crm_tree') AS triggers FROM pg_class c WHERE oid = 'owners.kept'::regclass;
 
+-- No attack: a partition that the superuser made, and a wall that comes down again
+\c - postgres
+SET crm_tree.guard = off;
+SET ROLE owners_admin;
+CREATE TABLE owners.mixed (org_id bigint, m int, PRIMARY KEY (org_id, m)) PARTITION BY RANGE (m);
+SELECT crm_tree.protect('owners.mixed');
+RESET ROLE;
+CREATE TABLE owners.mixed_2 PARTITION OF owners.mixed FOR VALUES FROM (2) TO (3);
+SELECT crm_tree.unprotect('owners.mixed');
+SELECT relrowsecurity FROM pg_class WHERE relname ~ '^mixed(_2)?$' AND relnamespace = 'owners'::regnamespace;
+
 -- What tells does.
 \c - postgres
 SELECT owners_lair.tell('asked by somebody else');
