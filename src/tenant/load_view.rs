@@ -111,7 +111,10 @@ fn refuse_strangers_view(table: &Table, view: &str) -> ! {
         PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
         format!("{view} is there already, and does not belong to the owner of {}", table.shown()),
     )
-    .hint(format!("Its triggers would be this one's. Rename it: ALTER VIEW {view} RENAME TO …;"))
+    .hint(format!(
+        "Its triggers would be this one's. Look at them, then ALTER VIEW {view} OWNER TO {}; or rename it.",
+        ident(&role::name(table.owner).unwrap_or_default())
+    ))
     .table(&table.schema, &table.name)
     .raise()
 }
