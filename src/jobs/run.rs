@@ -184,15 +184,17 @@ fn known_orgs() -> BTreeSet<String> {
 pub fn step() -> bool {
     let mut taken = in_progress();
     let run = taken.run();
+    let Some((org, config)) = run.queue.pop_front() else { return false };
     // Asked at each turn: meanwhile another's function can have come under the name of the job's.
     // And called by what it is, not by that name.
-    let function = (!run.queue.is_empty()).then(|| run.job.function());
-    if let Some(Err(obstacle)) = &function {
-        run.obstacle = Some(obstacle.message.clone());
-        run.queue.clear();
-    }
-    let Some(Ok(proc)) = function else { return false };
-    let Some((org, config)) = run.queue.pop_front() else { return false };
+    let proc = match run.job.function() {
+        Ok(proc) => proc,
+        Err(obstacle) => {
+            run.obstacle = Some(obstacle.message);
+            run.queue.clear();
+            return false;
+        }
+    };
     run.current = Some((org.clone(), registry::now()));
     worker::report_activity(&match &org {
         Some(org) => format!("crm_tree job {:?}, org {org}", run.job.name),

@@ -5,9 +5,9 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CString;
 
-/// Runs a statement that writes to `table`, named in it, whose arguments are text, and answers how many rows it wrote. It sees
-/// what is committed now, also where the transaction keeps one snapshot: a row that this one does
-/// not show is then a serialization failure, as for foreign keys.
+/// Runs a statement that writes to `table`, named in it, whose arguments are text, and answers how many
+/// rows it wrote. It sees what is committed now, also where the transaction keeps one snapshot: a row that
+/// this one does not show is then a serialization failure, as for foreign keys.
 pub fn write(table: pg_sys::Oid, sql: &str, args: &[&str]) -> u64 {
     let text = CString::new(sql).expect("no NUL in a statement");
     let mut types = vec![pg_sys::TEXTOID; args.len()];

@@ -13,6 +13,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::{ErrorContextCallback, Oid};
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::thread::LocalKey;
 
 /// How far above our own frame our statement may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ struct Passed {
 
 /// Work that is done as the owner of a table.
 #[derive(Clone, Copy)]
-struct Acting {
+pub struct Acting {
     base: Place,
     owner: Oid,
     levels: u8,
@@ -103,32 +104,33 @@ impl Place {
     }
 }
 
-struct PutBack(Option<Own>);
+/// Puts back what stood in a place of ours before the work that is under way.
+pub struct PutBack<T: Copy + 'static> {
+    of: &'static LocalKey<Cell<Option<T>>>,
+    before: Option<T>,
+}
 
-impl Drop for PutBack {
+impl<T: Copy> PutBack<T> {
+    fn set(of: &'static LocalKey<Cell<Option<T>>>, now: Option<T>) -> PutBack<T> {
+        PutBack { of, before: of.replace(now) }
+    }
+}
+
+impl<T: Copy> Drop for PutBack<T> {
     fn drop(&mut self) {
-        OWN.set(self.0);
+        self.of.set(self.before);
     }
 }
 
 /// Does work whose statements are our own maintenance's.
 pub fn own<R>(reach: Reach, work: impl FnOnce() -> R) -> R {
-    let levels = reach.levels();
-    let _put_back = PutBack(OWN.replace(Some(Own { base: Place::here(), levels })));
+    let _put_back = PutBack::set(&OWN, Some(Own { base: Place::here(), levels: reach.levels() }));
     work()
-}
-
-struct NamedPutBack(Option<(Place, Oid)>);
-
-impl Drop for NamedPutBack {
-    fn drop(&mut self) {
-        NAMED.set(self.0);
-    }
 }
 
 /// Does work whose statements name this relation, by text: another in its place is none that was looked at.
 pub fn naming<R>(relation: Oid, work: impl FnOnce() -> R) -> R {
-    let _put_back = NamedPutBack(NAMED.replace(Some((Place::here(), relation))));
+    let _put_back = PutBack::set(&NAMED, Some((Place::here(), relation)));
     work()
 }
 
@@ -138,18 +140,10 @@ pub fn relation_named() -> Option<Oid> {
     base.bears_statement().then_some(relation)
 }
 
-pub struct ActingPutBack(Option<Acting>);
-
-impl Drop for ActingPutBack {
-    fn drop(&mut self) {
-        ACTING.set(self.0);
-    }
-}
-
 /// While the answer lives, we work as the owner of a table, or as nobody's.
-pub fn act_as_owner(owner: Option<(Oid, Reach)>) -> ActingPutBack {
+pub fn act_as_owner(owner: Option<(Oid, Reach)>) -> PutBack<Acting> {
     let acting = owner.map(|(owner, reach)| Acting { base: Place::here(), owner, levels: reach.levels() });
-    ActingPutBack(ACTING.replace(acting))
+    PutBack::set(&ACTING, acting)
 }
 
 /// Is the statement about to be planned one that we run as the owner of a table? Then: as whom.
@@ -200,7 +194,7 @@ pub fn is_foreign_keys() -> bool {
     unsafe {
         let top = pg_sys::error_context_stack;
         // Foreign keys' queries are not parallel, and what a worker runs lacks what is remembered here.
-        if top.is_null() || !role::is_past_forced_row_security() || pg_sys::ParallelWorkerNumber >= 0 {
+        if top.is_null() || !role::is_past_forced_row_security() || xact::is_parallel_worker() {
             return false;
         }
         let below = (*top).previous;

@@ -4,7 +4,7 @@
 //! that validates a foreign key. Row security entered the statement when it was rewritten; what is
 //! asked here is whether it had to.
 
-use super::{cascade, door, frames, planned, protected, role};
+use super::{cascade, door, frames, planned, protected, role, xact};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -152,7 +152,7 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
 /// leader, who knows what set it off; what functions do inside it was not.
 fn is_asked() -> bool {
     // SAFETY: reads backend state.
-    let leaders = unsafe { pg_sys::ParallelWorkerNumber >= 0 && pg_sys::error_context_stack.is_null() };
+    let leaders = xact::is_parallel_worker() && unsafe { pg_sys::error_context_stack.is_null() };
     !leaders && rules().is_some_and(|rules| (rules.is_on)())
 }
 
@@ -214,8 +214,7 @@ fn role_cause(user: Oid) -> Cause {
 }
 
 /// A statement that was rewritten past a wall that would stand before it. Whatever the guard is set to.
-pub(super) fn refuse_rewritten(relation: Oid, merges: bool) {
-    let cause = if merges { Cause::UnreadMerge } else { Cause::InCascade };
+pub(super) fn refuse_rewritten(relation: Oid, cause: Cause) {
     if let Some(rules) = rules() {
         (rules.breach)(Breach { relation, cause });
     }

@@ -19,6 +19,7 @@
 //! place of one at any time. To plan a statement is to run what stands in its tables' indexes and
 //! constraints, so those of ours have to be that owner's, every one.
 
+use super::guard::Cause;
 use super::protected::{self, Standing};
 use super::{door, frames, guard, relation, role};
 use crate::error::Refusal;
@@ -254,7 +255,9 @@ unsafe extern "C-unwind" fn judge(query: *const Query, at: c_int, entry: *const 
         // SAFETY: the caller's statement.
         let merges =
             unsafe { (*query).commandType == pg_sys::CmdType::CMD_MERGE && (*query).resultRelation == at };
-        guard::refuse_rewritten(relation, merges && !role::is_past_forced_row_security());
+        let past = role::is_past_forced_row_security();
+        let cause = if merges && !past { Cause::UnreadMerge } else { Cause::InCascade };
+        guard::refuse_rewritten(relation, cause);
     }
 }
 

@@ -3,8 +3,10 @@
 use super::settings;
 use pgrx::pg_sys::Oid;
 use pgrx::{IntoDatum, pg_sys};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::CStr;
+use std::thread::LocalKey;
 
 /// The topmost partitioned table above `relation`, or the relation itself.
 pub fn partition_root(relation: Oid) -> Oid {
@@ -63,6 +65,35 @@ pub fn version() -> u64 {
     VERSION.with(Cell::get)
 }
 
+/// What is remembered of relations until any definition changes.
+pub struct Remembered<T> {
+    version: u64,
+    of: HashMap<Oid, T>,
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Remembered { version: 0, of: HashMap::new() }
+    }
+}
+
+impl<T: Clone> Remembered<T> {
+    /// From memory, or as `read` says.
+    pub fn get(memory: &'static LocalKey<RefCell<Self>>, relation: Oid, read: impl FnOnce() -> T) -> T {
+        let known = memory.with_borrow_mut(|memory| {
+            if memory.version != version() {
+                *memory = Remembered { version: version(), of: HashMap::new() };
+            }
+            memory.of.get(&relation).cloned()
+        });
+        known.unwrap_or_else(|| {
+            let found = read();
+            memory.with_borrow_mut(|memory| memory.of.insert(relation, found.clone()));
+            found
+        })
+    }
+}
+
 /// A table's catalog facts.
 pub struct Facts {
     pub schema: String,
@@ -109,27 +140,22 @@ pub(super) fn is_ours(schema: Oid) -> bool {
 
 /// The relation, and its partitions and inheritance children at every level.
 pub(super) fn with_descendants(relation: Oid) -> Vec<Oid> {
-    let mut all = vec![relation];
-    let mut at = 0;
-    while at < all.len() {
-        for child in children(all[at]) {
-            if !all.contains(&child) {
-                all.push(child);
-            }
-        }
-        at += 1;
-    }
-    all
+    reached(relation, children)
 }
 
 /// The relation, and all that partitioning or inheritance joins with it, upwards and downwards.
 pub fn kin(relation: Oid) -> Vec<Oid> {
+    reached(relation, |at| [children(at), parents(at)].concat())
+}
+
+/// The relation, and all that these steps lead to from it, nearest first.
+fn reached(relation: Oid, next: impl Fn(Oid) -> Vec<Oid>) -> Vec<Oid> {
     let mut all = vec![relation];
     let mut at = 0;
     while at < all.len() {
-        for next in children(all[at]).into_iter().chain(parents(all[at])) {
-            if !all.contains(&next) {
-                all.push(next);
+        for found in next(all[at]) {
+            if !all.contains(&found) {
+                all.push(found);
             }
         }
         at += 1;

@@ -4,12 +4,12 @@ use super::attach::{self, Tree, has_index, refuse_other_wall, refuse_partition};
 use super::shape::is_key_type;
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::{Refusal, given};
+use crate::pg::relation::{self, Remembered};
 use crate::pg::spi::{self as plans, Arg};
-use crate::pg::{relation, role, scan, trigger};
+use crate::pg::{role, scan, trigger};
 use crate::tenant::wall;
 use pgrx::prelude::*;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A tree with second parents, as the registry has it.
@@ -32,8 +32,7 @@ pub struct Links {
 type Kept = Option<Rc<(Links, LinkSql)>>;
 
 thread_local! {
-    /// By relation, and the version of the catalogs that they were read from.
-    static KEPT: RefCell<(u64, HashMap<pg_sys::Oid, Kept>)> = RefCell::default();
+    static KEPT: RefCell<Remembered<Kept>> = RefCell::default();
 }
 
 impl Links {
@@ -76,20 +75,11 @@ impl Links {
 
     /// The same from memory, with its statements: for what is asked row by row.
     pub fn kept(relation: pg_sys::Oid) -> Kept {
-        let known = KEPT.with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.0 != relation::version() {
-                *kept = (relation::version(), HashMap::new());
-            }
-            kept.1.get(&relation).cloned()
-        });
-        known.unwrap_or_else(|| {
-            let links = Self::of(relation).map(|links| {
+        Remembered::get(&KEPT, relation, || {
+            Self::of(relation).map(|links| {
                 let sql = links.sql();
                 Rc::new((links, sql))
-            });
-            KEPT.with(|kept| kept.borrow_mut().1.insert(relation, links.clone()));
-            links
+            })
         })
     }
 

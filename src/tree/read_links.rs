@@ -8,8 +8,9 @@ use super::by_links::{self, Placed};
 use super::deferred;
 use super::path;
 use super::read::{Node, Place, by_ids};
+use crate::pg::relation::Remembered;
 use crate::pg::spi::Seen;
-use crate::pg::{relation, role, session};
+use crate::pg::{role, session};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -88,23 +89,12 @@ pub fn below(nodes: Vec<Node>, parent: Option<&str>) -> Vec<Node> {
 }
 
 thread_local! {
-    static TREES: RefCell<(u64, HashMap<pg_sys::Oid, Rc<Tree>>)> = RefCell::default();
+    static TREES: RefCell<Remembered<Rc<Tree>>> = RefCell::default();
 }
 
 /// The tree, from memory: for what is asked row by row.
 fn kept(table: pg_sys::Oid) -> Rc<Tree> {
-    let known = TREES.with(|trees| {
-        let mut trees = trees.borrow_mut();
-        if trees.0 != relation::version() {
-            *trees = (relation::version(), HashMap::new());
-        }
-        trees.1.get(&table).cloned()
-    });
-    known.unwrap_or_else(|| {
-        let tree = Rc::new(Tree::get(table));
-        TREES.with(|trees| trees.borrow_mut().1.insert(table, tree.clone()));
-        tree
-    })
+    Remembered::get(&TREES, table, || Rc::new(Tree::get(table)))
 }
 
 /// Where a node stands by what its org goes by: `path`, or the links.
