@@ -61,7 +61,7 @@ pub fn put(view: Oid, row: Row<'_>) -> bool {
     let store = OPEN.with(|open| open.borrow().last().filter(|b| b.is_of(view)).map(|b| b.store));
     let Some(store) = store else { return false };
     // SAFETY: the store is open, and copies the tuple.
-    unsafe { pg_sys::tuplestore_puttuple(store, row.raw().0) };
+    unsafe { pg_sys::tuplestore_puttuple(store, row.tuple()) };
     true
 }
 

@@ -2,6 +2,7 @@
 //! for a tenth of what a kept plan costs.
 
 use super::trigger::Row;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
@@ -70,27 +71,29 @@ impl KeyIndex {
     /// Where the row's parent stands by what is committed now and what this transaction has done, this
     /// statement included. None where there is no such row.
     ///
-    /// Called while a statement holds its lock on the table, so that the index stays.
-    pub fn parent_of(&self, row: &Row<'_>, relation: Oid, numbers: Numbers) -> Option<Place> {
+    /// Called of a row of the index's own table, while a statement holds its lock on that, so that the index stays.
+    pub fn parent_of(&self, row: &Row<'_>, numbers: Numbers) -> Option<Place> {
         let org = row.datum(numbers.org)?;
         let parent = row.datum(numbers.parent)?;
-        // SAFETY: scan, snapshot and relation are opened and closed in pairs, on an error by
-        // PostgreSQL's resource owner; the keys are of the columns' types, and what is read of the
-        // tuple is copied before the scan ends.
+        let rel = row.relation();
+        // SAFETY: scan and snapshot are opened and closed in pairs, on an error by PostgreSQL's resource
+        // owner; the keys are of the columns' types, and what is read of the tuple is copied before the
+        // scan ends. Under one guard for all that belongs together: nothing in there has a destructor.
         unsafe {
-            pg_sys::CommandCounterIncrement();
-            let rel = pg_sys::table_open(relation, pg_sys::AccessShareLock as i32);
-            let mut keys = self.columns.map(|column| {
-                let value = if column.number == numbers.org { org } else { parent };
-                let mut key = pg_sys::ScanKeyData::default();
-                let equal = pg_sys::BTEqualStrategyNumber as u16;
-                pg_sys::ScanKeyInit(&mut key, column.number, equal, column.equal.into(), value);
-                key.sk_collation = column.collation;
-                key
+            let (scan, tuple, now) = pg_guard_ffi_boundary(|| {
+                bare::CommandCounterIncrement();
+                let mut keys = self.columns.map(|column| {
+                    let value = if column.number == numbers.org { org } else { parent };
+                    let mut key = pg_sys::ScanKeyData::default();
+                    let equal = pg_sys::BTEqualStrategyNumber as u16;
+                    bare::ScanKeyInit(&mut key, column.number, equal, column.equal.into(), value);
+                    key.sk_collation = column.collation;
+                    key
+                });
+                let now = bare::RegisterSnapshot(bare::GetLatestSnapshot());
+                let scan = bare::systable_beginscan(rel, self.index, true, now, 2, keys.as_mut_ptr());
+                (scan, bare::systable_getnext(scan), now)
             });
-            let now = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            let scan = pg_sys::systable_beginscan(rel, self.index, true, now, 2, keys.as_mut_ptr());
-            let tuple = pg_sys::systable_getnext(scan);
             let place = (!tuple.is_null()).then(|| {
                 let value = |column: i16| {
                     let mut is_null = false;
@@ -100,11 +103,44 @@ impl KeyIndex {
                 let ((path, no_path), (depth, no_depth)) = (value(numbers.path), value(numbers.depth));
                 (String::from_datum(path, no_path), i32::from_datum(depth, no_depth))
             });
-            pg_sys::systable_endscan(scan);
-            pg_sys::UnregisterSnapshot(now);
-            pg_sys::table_close(rel, pg_sys::AccessShareLock as i32);
+            pg_guard_ffi_boundary(|| {
+                bare::systable_endscan(scan);
+                bare::UnregisterSnapshot(now);
+            });
             place
         }
+    }
+}
+
+/// Not pgrx's guarded bindings: each of those sets a jump of its own.
+mod bare {
+    use pgrx::pg_sys::{
+        AttrNumber, Datum, HeapTuple, Oid, RegProcedure, Relation, ScanKey, Snapshot, StrategyNumber,
+        SysScanDesc,
+    };
+
+    unsafe extern "C-unwind" {
+        pub fn CommandCounterIncrement();
+        pub fn GetLatestSnapshot() -> Snapshot;
+        pub fn RegisterSnapshot(snapshot: Snapshot) -> Snapshot;
+        pub fn UnregisterSnapshot(snapshot: Snapshot);
+        pub fn ScanKeyInit(
+            entry: ScanKey,
+            attribute: AttrNumber,
+            strategy: StrategyNumber,
+            procedure: RegProcedure,
+            argument: Datum,
+        );
+        pub fn systable_beginscan(
+            heap: Relation,
+            index: Oid,
+            use_index: bool,
+            snapshot: Snapshot,
+            count: i32,
+            keys: ScanKey,
+        ) -> SysScanDesc;
+        pub fn systable_getnext(scan: SysScanDesc) -> HeapTuple;
+        pub fn systable_endscan(scan: SysScanDesc);
     }
 }
 

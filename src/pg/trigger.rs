@@ -37,7 +37,7 @@ pub struct Call<'a> {
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
     tuple: pg_sys::HeapTuple,
-    desc: pg_sys::TupleDesc,
+    relation: pg_sys::Relation,
     life: PhantomData<&'a ()>,
 }
 
@@ -145,21 +145,45 @@ impl<'a> Call<'a> {
     }
 
     unsafe fn row(&self, tuple: pg_sys::HeapTuple) -> Row<'a> {
-        // SAFETY: the tuple belongs to the trigger's relation, whose descriptor outlives the call.
-        let desc = unsafe { (*(*self.data).tg_relation).rd_att };
-        Row { tuple, desc, life: PhantomData }
+        // SAFETY: the tuple belongs to the trigger's relation, which outlives the call.
+        let relation = unsafe { (*self.data).tg_relation };
+        Row { tuple, relation, life: PhantomData }
     }
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn raw(&self) -> (pg_sys::HeapTuple, pg_sys::TupleDesc) {
-        (self.tuple, self.desc)
+    pub(super) fn tuple(&self) -> pg_sys::HeapTuple {
+        self.tuple
+    }
+
+    /// The table, which the statement holds open.
+    pub(super) fn relation(&self) -> pg_sys::Relation {
+        self.relation
+    }
+
+    fn desc(&self) -> pg_sys::TupleDesc {
+        // SAFETY: the relation outlives the row.
+        unsafe { (*self.relation).rd_att }
+    }
+
+    fn type_of(&self, column: i16) -> Oid {
+        // SAFETY: `column` is one of the row's attributes.
+        unsafe {
+            #[cfg(feature = "pg18")]
+            return pg_sys::SPI_gettypeid(self.desc(), column.into());
+            #[cfg(not(feature = "pg18"))]
+            return (*(*self.desc()).attrs.as_ptr().add(column as usize - 1)).atttypid;
+        }
+    }
+
+    pub fn is_null(&self, column: i16) -> bool {
+        self.datum(column).is_none()
     }
 
     pub(super) fn datum(&self, column: i16) -> Option<Datum> {
         let mut is_null = false;
         // SAFETY: the tuple matches its descriptor, `column` is one of its attributes.
-        let datum = unsafe { pg_sys::heap_getattr(self.tuple, column.into(), self.desc, &mut is_null) };
+        let datum = unsafe { pg_sys::heap_getattr(self.tuple, column.into(), self.desc(), &mut is_null) };
         (!is_null).then_some(datum)
     }
 
@@ -168,13 +192,16 @@ impl<'a> Row<'a> {
         let datum = self.datum(column)?;
         // SAFETY: the output function of the column's own type is called on a value of that type.
         unsafe {
-            let type_oid = pg_sys::SPI_gettypeid(self.desc, column.into());
+            let type_oid = self.type_of(column);
             // The types of keys, without a look at the catalog.
             match type_oid {
                 pg_sys::TEXTOID | pg_sys::VARCHAROID => return String::from_datum(datum, false),
                 pg_sys::UUIDOID => {
                     let bytes = *pgrx::Uuid::from_datum(datum, false)?.as_bytes();
-                    return Some(uuid::Uuid::from_bytes(bytes).to_string());
+                    let mut text = uuid::Uuid::encode_buffer();
+                    return Some(
+                        uuid::Uuid::from_bytes(bytes).hyphenated().encode_lower(&mut text).to_owned(),
+                    );
                 }
                 pg_sys::INT8OID => return Some(i64::from_datum(datum, false)?.to_string()),
                 pg_sys::INT4OID => return Some(i32::from_datum(datum, false)?.to_string()),
@@ -195,7 +222,7 @@ impl<'a> Row<'a> {
             (Some(a), Some(b)) => {
                 // SAFETY: both are values of the column's type.
                 unsafe {
-                    match pg_sys::SPI_gettypeid(self.desc, column.into()) {
+                    match self.type_of(column) {
                         pg_sys::INT8OID | pg_sys::INT4OID | pg_sys::INT2OID => a.value() == b.value(),
                         pg_sys::UUIDOID => {
                             pgrx::Uuid::from_datum(a, false) == pgrx::Uuid::from_datum(b, false)
@@ -213,24 +240,21 @@ impl<'a> Row<'a> {
     }
 
     /// The same row with other values in the given columns.
-    pub fn with(&self, values: &[(i16, Value<'_>)]) -> Row<'a> {
-        let mut columns: Vec<i32> = values.iter().map(|(c, _)| i32::from(*c)).collect();
-        let datums: Vec<Option<Datum>> = values
-            .iter()
-            .map(|(_, v)| match v {
-                Value::Text(t) => t.and_then(IntoDatum::into_datum),
-                Value::Int(n) => n.and_then(IntoDatum::into_datum),
-            })
-            .collect();
-        let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
-        let mut datums: Vec<Datum> = datums.into_iter().map(|d| d.unwrap_or(Datum::from(0))).collect();
+    pub fn with<const N: usize>(&self, values: [(i16, Value<'_>); N]) -> Row<'a> {
+        let mut columns = values.each_ref().map(|(column, _)| i32::from(*column));
+        let given = values.map(|(_, value)| match value {
+            Value::Text(text) => text.and_then(IntoDatum::into_datum),
+            Value::Int(number) => number.and_then(IntoDatum::into_datum),
+        });
+        let mut nulls = given.map(|datum| datum.is_none());
+        let mut datums = given.map(|datum| datum.unwrap_or(Datum::from(0)));
         // SAFETY: the three arrays have one entry a column; the copy lives in the current context,
         // which for a trigger is reset after the row.
         let tuple = unsafe {
             pg_sys::heap_modify_tuple_by_cols(
                 self.tuple,
-                self.desc,
-                columns.len() as i32,
+                self.desc(),
+                N as i32,
                 columns.as_mut_ptr(),
                 datums.as_mut_ptr(),
                 nulls.as_mut_ptr(),

@@ -475,7 +475,6 @@ fn create_triggers(
             | "crm_tree_lock_delete"
             | "crm_tree_history_truncate" => "FOR EACH STATEMENT".to_owned(),
             "zz_crm_tree_place_update" => format!("FOR EACH ROW WHEN ({changed})"),
-            "A_crm_tree_settle_insert" => format!("FOR EACH ROW WHEN (NEW.{path} IS NULL)"),
             "A_crm_tree_settle_update" | "A_crm_tree_record_update" => {
                 format!("FOR EACH ROW WHEN (OLD.{parent} IS DISTINCT FROM NEW.{parent})")
             }

@@ -22,10 +22,17 @@ pub enum Work {
     Move,
 }
 
+/// What this transaction holds of a tree.
+#[derive(Default)]
+struct Held {
+    all: Option<Work>,
+    orgs: HashMap<String, Work>,
+}
+
 thread_local! {
-    /// What this transaction holds. A savepoint that rolls back releases what was taken in it, so
-    /// the memory goes then; asking PostgreSQL twice is harmless.
-    static HELD: RefCell<HashMap<(Oid, Option<String>), Work>> = RefCell::new(HashMap::new());
+    /// A savepoint that rolls back releases what was taken in it, so the memory goes then; asking
+    /// PostgreSQL twice is harmless.
+    static HELD: RefCell<HashMap<Oid, Held>> = RefCell::new(HashMap::new());
 }
 
 pub fn init() {
@@ -39,8 +46,7 @@ fn forget() {
 
 /// Takes what `work` on `org` needs; None is every org of the tree.
 pub fn take(tree: Oid, org: Option<&str>, work: Work) {
-    let held = |org: Option<&str>| HELD.with(|h| h.borrow().get(&(tree, org.map(str::to_owned))).copied());
-    if held(None) >= Some(work) || held(org) >= Some(work) {
+    if is_held(tree, org, work) {
         return;
     }
     let tree_key = u64::from(tree.to_u32());
@@ -58,7 +64,24 @@ pub fn take(tree: Oid, org: Option<&str>, work: Work) {
             for_transaction(Space::TreeOrg, org_key(tree, org), mode);
         }
     }
-    HELD.with(|h| h.borrow_mut().insert((tree, org.map(str::to_owned)), work));
+    HELD.with(|h| {
+        let mut all = h.borrow_mut();
+        let held = all.entry(tree).or_default();
+        match org {
+            None => held.all = Some(work),
+            Some(org) => {
+                held.orgs.insert(org.to_owned(), work);
+            }
+        }
+    });
+}
+
+fn is_held(tree: Oid, org: Option<&str>, work: Work) -> bool {
+    HELD.with(|h| {
+        h.borrow().get(&tree).is_some_and(|held| {
+            held.all >= Some(work) || org.and_then(|org| held.orgs.get(org).copied()) >= Some(work)
+        })
+    })
 }
 
 /// Waits until this transaction alone computes `about` for the bound org. Nobody locks another org

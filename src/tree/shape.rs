@@ -264,7 +264,7 @@ impl Shape {
     pub fn parent_by_index(&self, row: &trigger::Row<'_>) -> Result<Option<Place>, NoIndex> {
         let numbers = Numbers { org: self.org, parent: self.parent, path: self.path, depth: self.depth };
         let index = self.key_index.as_ref().ok_or(NoIndex)?;
-        Ok(index.parent_of(row, self.root, numbers))
+        Ok(index.parent_of(row, numbers))
     }
 
     /// The SQL of this tree's statements.
