@@ -394,7 +394,7 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
       FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE'
     UNION ALL
     SELECT 'domain_of_another', 'fix', a.name || '.' || quote_ident(t.attname),
-           format('%s owns its domain %s: a check that he adds to that sees the column''s values of every org.', h.name, d.domain::regtype),
+           format('%s owns its domain %s: a check that he adds to that sees the column''s values of every org. The fix leaves the domain''s checks behind.', h.name, d.domain::regtype),
            format('ALTER TABLE %s ALTER COLUMN %I TYPE %s%s;', a.name, t.attname, d.plain, ' COLLATE ' || nullif(t.attcollation, 0)::regcollation)
       FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attinhcount = 0
      CROSS JOIN LATERAL (

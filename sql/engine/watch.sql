@@ -189,6 +189,7 @@ DECLARE
     members oid[];
     roots   oid[];
     found   record;
+    above   record;
     shown   text;
 BEGIN
     IF touched IS NULL THEN
@@ -219,7 +220,7 @@ BEGIN
 
     -- New partitions and children of a wall that stands.
     FOR found IN
-        SELECT f.*, c.relkind FROM crm_tree._wall_family(members) f JOIN pg_class c ON c.oid = f.relation
+        SELECT f.*, c.relkind, c.relowner FROM crm_tree._wall_family(members) f JOIN pg_class c ON c.oid = f.relation
          WHERE members IS NOT NULL AND f.relation <> f.root
            AND EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.root)
            AND NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.relation)
@@ -237,6 +238,14 @@ BEGIN
         PERFORM crm_tree._protect_histories(ARRAY[found.relation]);
         PERFORM crm_tree._wall_event_logged('healed', found.relation, format('new below %s: the wall was put up', found.root::regclass));
         INSERT INTO crm_tree.wall_standing SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = found.relation;
+        SELECT t.relation, c.relowner::regrole AS owner INTO above
+          FROM crm_tree._trees() t JOIN pg_class c ON c.oid = t.relation
+         WHERE (t.relation = found.root OR t.relation IN (SELECT relid FROM pg_partition_ancestors(found.relation))) AND c.relowner <> found.relowner;
+        IF above.relation IS NOT NULL THEN
+            PERFORM crm_tree._wall_alarm('owner', found.relation,
+                format('table %s belongs to %s and the tree %s above it to %s: writes that need its paths are refused', found.relation::regclass, found.relowner::regrole, above.relation, above.owner),
+                format('ALTER TABLE %s OWNER TO %s;', found.relation::regclass, above.owner));
+        END IF;
     END LOOP;
 
     FOR found IN

@@ -185,6 +185,15 @@ SELECT crm_tree.detach_links('watch.l');
 COMMIT;
 RESET ROLE;
 
+-- Whoever makes a partition of another role's tree is told that its paths cannot be written
+GRANT watch_owner TO watch_other;
+TRUNCATE crm_tree.wall_event;
+SET ROLE watch_other;
+CREATE TABLE watch.t3 PARTITION OF watch.t FOR VALUES IN ('c');
+ALTER TABLE watch.t3 OWNER TO watch_owner;
+RESET ROLE;
+SELECT kind, relation, detail FROM watch.events();
+
 DROP SCHEMA watch CASCADE;
 SELECT count(*) FROM crm_tree.wall_standing s WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.relation);
 DROP OWNED BY watch_owner, watch_other, watch_bypass;
