@@ -490,4 +490,4 @@ COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
     crm_tree._wall_predicate(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text),
-    crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;
+    crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;
