@@ -4,7 +4,7 @@
 //! that validates a foreign key. Row security entered the statement when it was rewritten; what is
 //! asked here is whether it had to.
 
-use super::{cascade, door, frames, planned, protected, role, xact};
+use super::{cascade, door, frames, planned, protected, role, upsert, xact};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -61,6 +61,7 @@ pub fn init(rules: Rules) {
     frames::init();
     cascade::init();
     planned::init();
+    upsert::init();
     // SAFETY: the hooks have the signatures PostgreSQL expects and hand on to whoever was there.
     unsafe {
         RULES = Some(rules);
@@ -107,6 +108,10 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
             return false;
         }
         door::expect_read_only();
+        for entry in super::relation::list(tables) {
+            let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
+            upsert::note(entry.relid, entry.requiredPerms, entry.updatedCols);
+        }
         if is_asked() {
             for entry in super::relation::list(tables) {
                 let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
@@ -135,6 +140,10 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
             return false;
         }
         door::expect_read_only();
+        for info in super::relation::list(infos) {
+            let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
+            upsert::note(info.relid, info.requiredPerms, info.updatedCols);
+        }
         if is_asked() {
             for info in super::relation::list(infos) {
                 let info = &*info.cast::<pg_sys::RTEPermissionInfo>();

@@ -33,5 +33,6 @@ pub mod subxact;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 pub mod trigger;
+pub mod upsert;
 pub mod worker;
 pub mod xact;

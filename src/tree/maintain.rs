@@ -17,7 +17,7 @@ use crate::pg::frames::Place;
 use crate::pg::spi::{self, Arg, Seen};
 use crate::pg::subxact::{End, Restored};
 use crate::pg::trigger::{Call, Event, Outcome, Row, Value, When};
-use crate::pg::{relation, role, session, settings, xact};
+use crate::pg::{relation, role, session, settings, upsert, xact};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -127,13 +127,18 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
     let shape = Shape::of(call);
     // A delete alone in the org: otherwise a node could go and come back elsewhere between an inserter's
     // look at its path and the foreign key's at its row.
-    let work = if call.event() == Event::Insert { Work::Place } else { Work::Move };
-    // Our own rewrite may go from org to org unbound: that of repair_tree().
+    let is_insert = call.event() == Event::Insert;
+    let work = match is_insert && !upsert::may_change(call.relation(), |column| shape.is_locked(column)) {
+        true => Work::Place,
+        false => Work::Move,
+    };
+    // Our own rewrite may go from org to org unbound: that of repair_tree(). Who does it holds what it takes:
+    // rows of a statement's own are placed by one that shares the lock with others.
     let is_own = state(|s| s.rewriting).is_some_and(|mark| mark == (shape.root, xact::trigger_depth()));
     if !is_own {
         shape.refuse_beyond_wall(None);
+        locks::take(shape.root, session::org().as_deref(), work);
     }
-    locks::take(shape.root, session::org().as_deref(), work);
     state(|s| {
         s.looked_up = false;
         s.misses = 0;

@@ -267,6 +267,12 @@ impl Shape {
         Ok(index.parent_of(row, numbers))
     }
 
+    /// Whoever updates such a column takes the mover's lock at the start of his statement.
+    pub fn is_locked(&self, column: i16) -> bool {
+        [self.org, self.id, self.parent, self.path, self.depth].contains(&column)
+            || self.ownership == Some(column)
+    }
+
     /// The SQL of this tree's statements.
     pub fn sql(&self) -> Sql {
         Sql::new(
