@@ -1,6 +1,7 @@
 //! Cursors WITH HOLD are filled when their transaction ends and stay: with a binding's rows, in a
 //! session that is bound to another org by then, or to none.
 
+use super::spi;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -38,16 +39,27 @@ pub fn init(gate: Gate) {
 
 /// May a cursor WITH HOLD be open that this transaction declared?
 pub fn may_be_held() -> bool {
-    if UNSEEN.take() {
-        let found = Spi::get_one::<bool>(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_cursors
-                             WHERE is_holdable AND creation_time OPERATOR(pg_catalog.>=) pg_catalog.transaction_timestamp())",
-        );
-        if found != Ok(Some(false)) {
+    if UNSEEN.get() {
+        let held = spi::read::<1>("SELECT c.name FROM pg_catalog.pg_cursors c WHERE c.is_holdable", vec![]);
+        // Behind the query, which may fail, and the bind be tried again.
+        UNSEEN.set(false);
+        if held.into_iter().flatten().flatten().any(|name| is_of_this_transaction(&name)) {
             DECLARED.set(true);
         }
     }
     DECLARED.get()
+}
+
+const INVALID_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
+
+/// One that was kept from an earlier transaction belongs to no subtransaction any more.
+fn is_of_this_transaction(name: &str) -> bool {
+    let Ok(name) = std::ffi::CString::new(name) else { return true };
+    // SAFETY: looks the name up; a portal lives on while nobody closes it.
+    unsafe {
+        let portal = pg_sys::GetPortalByName(name.as_ptr());
+        portal.is_null() || (*portal).createSubid != INVALID_SUBTRANSACTION
+    }
 }
 
 unsafe extern "C-unwind" {

@@ -44,6 +44,44 @@ SELECT crm_tree.bind_org(:acme);
 SELECT crm_tree.unbind();
 DECLARE held CURSOR WITH HOLD FOR SELECT 1;
 ROLLBACK;
+-- SHOULD FAIL: declared in a transaction that began behind the statement's own beginning, before anything of the extension was called;
+-- and tried again where the first look for it failed
+CREATE FUNCTION lair.accounts() RETURNS SETOF app.account LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'SELECT * FROM app.account'; END $$;
+\c -
+DO $$ BEGIN
+    COMMIT;
+    EXECUTE 'DECLARE held CURSOR WITH HOLD FOR SELECT secret FROM lair.accounts()';
+    PERFORM crm_tree.bind_org('aaaaaaaa-0000-4000-8000-00000000000a'::uuid);
+END $$;
+SELECT name FROM pg_cursors;
+\c -
+BEGIN;
+DECLARE held CURSOR WITH HOLD FOR SELECT secret FROM lair.accounts();
+CREATE FUNCTION pg_temp.deep() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE found text;
+BEGIN
+    BEGIN
+        found := pg_temp.deep();
+        IF found IS NOT NULL THEN RETURN found; END IF;
+    EXCEPTION WHEN statement_too_complex THEN NULL;
+    END;
+    PERFORM crm_tree.bind_org('aaaaaaaa-0000-4000-8000-00000000000a'::uuid);
+    RETURN 'bound';
+EXCEPTION WHEN statement_too_complex THEN RETURN NULL; WHEN OTHERS THEN RETURN SQLERRM;
+END $$;
+SELECT pg_temp.deep();
+COMMIT;
+CLOSE ALL;
+DROP FUNCTION lair.accounts;
+\c -
+-- One that an earlier transaction left, before the library was there, stands in nobody's way
+BEGIN;
+DECLARE kept CURSOR WITH HOLD FOR SELECT 'of no org';
+COMMIT;
+BEGIN;
+SELECT crm_tree.bind_org(:acme);
+COMMIT;
+CLOSE kept;
 -- Unbound they are nobody's business.
 BEGIN;
 DECLARE held CURSOR WITH HOLD FOR SELECT 'of no org';
