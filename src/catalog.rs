@@ -14,6 +14,7 @@ pub struct Table {
     pub name: String,
     pub kind: char,
     pub owner: Oid,
+    pub temporary: bool,
 }
 
 /// A column, by its catalog facts.
@@ -61,7 +62,7 @@ impl Table {
 
     fn find(oid: Oid) -> Option<Table> {
         rows(
-            "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner
+            "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner, c.relpersistence OPERATOR(pg_catalog.=) 't'
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
               WHERE c.oid OPERATOR(pg_catalog.=) $1",
             &[oid.into()],
@@ -71,6 +72,7 @@ impl Table {
                 name: text(row, 2),
                 kind: text(row, 3).chars().next().unwrap_or(' '),
                 owner: row[4].value::<Oid>().ok().flatten().unwrap_or(Oid::INVALID),
+                temporary: row[5].value::<bool>().ok().flatten().unwrap_or(false),
             },
         )
         .pop()

@@ -47,6 +47,11 @@ CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid
 $$;
 COMMENT ON FUNCTION crm_tree._audited_tables() IS 'Private: protected tables, and others with an org column or row security.';
 
+CREATE FUNCTION crm_tree._altering(relation oid, action text) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS 'SELECT format(''SELECT crm_tree.alter_table(%L, %L);'', $1::regclass, $2)';
+COMMENT ON FUNCTION crm_tree._altering(oid, text) IS 'Private: the fix that alters a table and runs nothing of its owner''s as who runs it.';
+
 -- Tables -----------------------------------------------------------------------------------------
 
 CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text, object text, detail text, fix text)
@@ -66,7 +71,7 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
       FROM audited a WHERE NOT a.walled AND a.org_column IS NOT NULL AND a.rls AND NOT a.forced
     UNION ALL
     SELECT 'org_nullable', 'fix', a.name, format('A row without an org in "%s" belongs to nobody, and to everybody where a policy forgives a null.', a.org_column),
-           format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL;', a.name, a.org_column)
+           crm_tree._altering(a.relation, format('ALTER COLUMN %I SET NOT NULL', a.org_column))
       FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attname = a.org_column
      WHERE NOT a.walled AND a.rls AND NOT t.attnotnull AND a.kind <> 'f'
     UNION ALL
@@ -88,14 +93,15 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
            END,
            CASE f.fault
                WHEN 'org_column' THEN format('SELECT crm_tree.unprotect(%L);', f.root::regclass::text)
-               WHEN 'org_nullable' THEN format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL;', f.relation::regclass, f.org_column)
+               WHEN 'org_nullable' THEN crm_tree._altering(f.relation, format('ALTER COLUMN %I SET NOT NULL', f.org_column))
                WHEN 'rls_not_forced' THEN format('ALTER TABLE %s FORCE ROW LEVEL SECURITY;', f.relation::regclass)
                WHEN 'truncate_trigger_off' THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate;', f.relation::regclass)
                WHEN 'foreign_partition' THEN (
-                   SELECT format('ALTER TABLE %s %s %s;', i.inhparent::regclass, CASE WHEN c.relispartition THEN 'DETACH PARTITION' ELSE 'NO INHERIT' END, i.inhrelid::regclass)
+                   SELECT CASE WHEN c.relispartition THEN crm_tree._altering(i.inhparent, format('DETACH PARTITION %s', i.inhrelid::regclass))
+                               ELSE format('ALTER FOREIGN TABLE %s NO INHERIT %s;', i.inhrelid::regclass, i.inhparent::regclass) END
                      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhrelid = f.relation LIMIT 1)
                WHEN 'outer_parent' THEN (
-                   SELECT CASE WHEN c.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s;', i.inhparent::regclass, i.inhrelid::regclass)
+                   SELECT CASE WHEN c.relispartition THEN crm_tree._altering(i.inhparent, format('DETACH PARTITION %s', i.inhrelid::regclass))
                                ELSE format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::regclass, i.inhparent::regclass) END
                      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                     WHERE i.inhrelid = f.relation AND NOT EXISTS (SELECT FROM crm_tree._wall_family() w WHERE w.relation = i.inhparent AND w.org_column = f.org_column) LIMIT 1)
@@ -310,28 +316,28 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
          WHERE k.contype = 'f' AND k.conparentid = 0 AND NOT r.attnum = ANY (k.confkey))
     SELECT 'foreign_key_without_org', 'fix', format('%s.%I', k.conrelid::regclass, k.conname),
            'It leaves the org out: it can point at another org''s row, tells whether that exists, and cascades across.',
-           CASE WHEN o.org_column IS NULL THEN format('ALTER TABLE %s DROP CONSTRAINT %I;', k.conrelid::regclass, k.conname)
-                ELSE CASE WHEN NOT k.has_key THEN format('ALTER TABLE %s ADD UNIQUE (%I, %s); ', k.referenced, k.their_org, k.theirs) ELSE '' END
-                  || format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s%s%s%s%s;',
-                            k.conrelid::regclass, k.conname, k.conname, o.org_column, k.ours, k.referenced, k.their_org, k.theirs,
+           CASE WHEN o.org_column IS NULL THEN crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I', k.conname))
+                ELSE CASE WHEN NOT k.has_key THEN crm_tree._altering(k.confrelid, format('ADD UNIQUE (%I, %s)', k.their_org, k.theirs)) || ' ' ELSE '' END
+                  || crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s%s%s%s%s',
+                            k.conname, k.conname, o.org_column, k.ours, k.referenced, k.their_org, k.theirs,
                             CASE k.confmatchtype WHEN 'f' THEN ' MATCH FULL' END,
                             ' ON UPDATE ' || CASE k.confupdtype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END,
                             -- SET NULL without a list would take the org too.
                             ' ON DELETE ' || CASE k.confdeltype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN format('SET NULL (%s)', coalesce(k.set_columns, k.ours))
                                                                 WHEN 'd' THEN format('SET DEFAULT (%s)', coalesce(k.set_columns, k.ours)) END,
                             CASE WHEN k.condeferrable THEN ' DEFERRABLE' END, CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' END,
-                            CASE WHEN NOT k.convalidated THEN ' NOT VALID' END) END
+                            CASE WHEN NOT k.convalidated THEN ' NOT VALID' END)) END
       FROM key k LEFT JOIN crm_tree._audited_tables() o ON o.relation = k.conrelid AND o.org_column IS NOT NULL
     UNION ALL
     SELECT CASE WHEN i.indisexclusion THEN 'exclusion_without_org' ELSE 'unique_without_org' END, 'fix', format('%s.%I', w.name, c.relname),
            'It leaves the org out, and answers "taken" for another org''s value, through ON CONFLICT too.',
            CASE WHEN i.indisexclusion THEN
                     CASE WHEN m.amname = 'gist' THEN 'CREATE EXTENSION IF NOT EXISTS btree_gist; ' ELSE '' END
-                    || format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s;', w.name, k.conname, k.conname,
-                              overlay(pg_get_constraintdef(k.oid) PLACING format('(%I WITH =, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1))
+                    || crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
+                              overlay(pg_get_constraintdef(k.oid) PLACING format('(%I WITH =, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1)))
                 WHEN k.oid IS NOT NULL THEN
-                    format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s;', w.name, k.conname, k.conname,
-                           overlay(pg_get_constraintdef(k.oid) PLACING format('(%I, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1))
+                    crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
+                           overlay(pg_get_constraintdef(k.oid) PLACING format('(%I, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1)))
                 -- No pattern: any of the names may hold what it would look for.
                 WHEN starts_with(pg_get_indexdef(c.oid), d.head) THEN
                     format('DROP INDEX %s; ', c.oid::regclass) || d.head || format('%I, ', w.org_column) || substr(pg_get_indexdef(c.oid), length(d.head) + 1) || ';' END
@@ -395,7 +401,7 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
     UNION ALL
     SELECT 'domain_of_another', 'fix', a.name || '.' || quote_ident(t.attname),
            format('%s owns its domain %s: a check that he adds to that sees the column''s values of every org. The fix leaves the domain''s checks behind.', h.name, d.domain::regtype),
-           format('ALTER TABLE %s ALTER COLUMN %I TYPE %s%s;', a.name, t.attname, d.plain, ' COLLATE ' || nullif(t.attcollation, 0)::regcollation)
+           crm_tree._altering(a.relation, format('ALTER COLUMN %I TYPE %s%s', t.attname, d.plain, ' COLLATE ' || nullif(t.attcollation, 0)::regcollation))
       FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attinhcount = 0
      CROSS JOIN LATERAL (
          WITH RECURSIVE chain(domain, owner, base, modifier) AS (

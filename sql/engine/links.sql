@@ -13,7 +13,7 @@ CREATE TABLE crm_tree.tree_links (
 ALTER TABLE crm_tree.tree_links ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON crm_tree.tree_links FROM PUBLIC;
 COMMENT ON TABLE crm_tree.tree_links IS 'Tables of second parents, one a tree at most. Written by attach_links() and detach_links().';
-SELECT pg_catalog.pg_extension_config_dump('crm_tree.tree_links', '');
+SELECT pg_catalog.pg_extension_config_dump('crm_tree.tree_links', 'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class)');
 
 CREATE FUNCTION crm_tree._tree_links() RETURNS SETOF crm_tree.tree_links
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp

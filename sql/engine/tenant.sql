@@ -43,7 +43,7 @@ CREATE TABLE crm_tree.wall (
 ALTER TABLE crm_tree.wall ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON crm_tree.wall FROM PUBLIC;
 COMMENT ON TABLE crm_tree.wall IS 'Tables behind the wall. Written by protect() and unprotect(); partitions and children follow their table.';
-SELECT pg_catalog.pg_extension_config_dump('crm_tree.wall', '');
+SELECT pg_catalog.pg_extension_config_dump('crm_tree.wall', 'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class)');
 
 CREATE FUNCTION crm_tree._walls(OUT relation oid, OUT org_column name) RETURNS SETOF record
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -126,6 +126,9 @@ COMMENT ON FUNCTION crm_tree.refuse_truncate() IS 'Trigger of protected tables: 
 CREATE FUNCTION crm_tree.protect("table" regclass, org_column text DEFAULT 'org_id', strict boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'protect_wrapper';
 COMMENT ON FUNCTION crm_tree.protect(regclass, text, boolean) IS 'Puts a table, its partitions and children behind the wall: row security enabled and forced, the restrictive policy, closed permissive policies, no TRUNCATE, default and NOT NULL on the org column. Keys that leave the org out are reported as WARNING, or refused where strict. The caller owns the table, or may do what its owner may; it works with the owner''s rights. May be run again.';
+CREATE FUNCTION crm_tree.alter_table("table" regclass, action text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'alter_table_wrapper';
+COMMENT ON FUNCTION crm_tree.alter_table(regclass, text) IS 'Runs ALTER TABLE <table> <action> as the table''s owner, so that nothing he put into it (a CHECK, an index''s predicate) runs with the caller''s rights. Names in the action are looked up in pg_catalog: qualify them. The fixes of audit_walls() are written with it. For superusers.';
 CREATE FUNCTION crm_tree.unprotect("table" regclass) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'unprotect_wrapper';
 COMMENT ON FUNCTION crm_tree.unprotect(regclass) IS 'Takes the wall of a table down; policies that are not the wall''s stay. For superusers and for owners who were granted EXECUTE: owning the table is not enough.';
@@ -133,7 +136,7 @@ COMMENT ON FUNCTION crm_tree.unprotect(regclass) IS 'Takes the wall of a table d
 REVOKE ALL ON FUNCTION
     crm_tree.grant_org(text, uuid, boolean), crm_tree.grant_org(text, bigint, boolean), crm_tree.grant_org(text, text, boolean),
     crm_tree.revoke_org(text, uuid), crm_tree.revoke_org(text, bigint), crm_tree.revoke_org(text, text),
-    crm_tree.unprotect(regclass)
+    crm_tree.unprotect(regclass), crm_tree.alter_table(regclass, text)
     FROM PUBLIC;
 
 -- The guard ---------------------------------------------------------------------------------------

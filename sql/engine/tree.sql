@@ -15,7 +15,7 @@ CREATE TABLE crm_tree.tree (
 ALTER TABLE crm_tree.tree ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON crm_tree.tree FROM PUBLIC;
 COMMENT ON TABLE crm_tree.tree IS 'Attached trees. Written by attach_tree() and detach_tree(). The triggers carry the same facts as arguments; check_tree() reports one that is missing.';
-SELECT pg_catalog.pg_extension_config_dump('crm_tree.tree', '');
+SELECT pg_catalog.pg_extension_config_dump('crm_tree.tree', 'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class)');
 
 CREATE FUNCTION crm_tree._trees() RETURNS SETOF crm_tree.tree
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp

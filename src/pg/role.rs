@@ -175,6 +175,14 @@ pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
     })
 }
 
+/// Defines as the owner of a table what he could define himself, past the row security that he put on it:
+/// keys are checked for every org. What his table refers to may be others'.
+pub fn defining_as_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
+    act_as(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, || {
+        settings::taking_back(|| frames::own(Reach::ForeignKeyCheck, work))
+    })
+}
+
 /// Works as the caller again, inside of work done as the table's owner: for what needs rights on the
 /// schema (keys, indexes, tables beside it) and runs nothing of the owner's. PostgreSQL builds indexes
 /// with the rights of the table's owner, whoever makes them.

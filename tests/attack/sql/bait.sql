@@ -14,6 +14,29 @@ SELECT fix FROM crm_tree.audit_walls() WHERE object = 'lair.bait' AND code = 'ta
 SELECT crm_tree.protect('lair.bait', 'org_id');
 SELECT crm_tree.attach_tree('lair.bait', 'id', 'parent');
 SELECT count(*) FROM crm_tree.check_tree('lair.bait');
+-- What the audit prints for other findings
+\c - mallory_the_app_user
+CREATE TABLE lair.nullable (org_id bigint, id bigint, CHECK (lair.bite(1) > 0));
+ALTER TABLE lair.nullable ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE TABLE lair.upper (org_id bigint NOT NULL, id bigint UNIQUE, PRIMARY KEY (org_id, id));
+CREATE TABLE lair.lower (org_id bigint NOT NULL, id bigint PRIMARY KEY, up bigint REFERENCES lair.upper (id), CHECK (lair.bite(1) > 0));
+CREATE INDEX ON lair.lower (up) WHERE lair.bite(1) > 0;
+SELECT crm_tree.protect('lair.upper');
+SELECT crm_tree.protect('lair.lower');
+\c - :super
+CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 9);
+CREATE ROLE bait_other;
+ALTER DOMAIN public.short OWNER TO bait_other;
+ALTER TABLE lair.lower ADD COLUMN label public.short;
+\echo the fixes
+SELECT code, object, fix FROM crm_tree.audit_walls() WHERE object ~ '^lair\.' AND code <> 'table_without_wall' ORDER BY code, object;
+\echo run
+SELECT fix FROM crm_tree.audit_walls() WHERE object ~ '^lair\.' AND code <> 'table_without_wall' ORDER BY code, object
+\gexec
+SELECT code, object, fix FROM crm_tree.audit_walls() WHERE object ~ '^lair\.' AND code <> 'table_without_wall' ORDER BY code, object;
+DROP TABLE lair.nullable, lair.lower, lair.upper;
+DROP DOMAIN public.short;
+DROP ROLE bait_other;
 -- An org column chosen by her is none in the tables of others
 \c - mallory_the_app_user
 CREATE TABLE lair.named (name text NOT NULL);

@@ -14,22 +14,24 @@ RESET client_min_messages;
 \set SHOW_CONTEXT never
 
 -- SHOULD GAIN NOTHING: a domain called text, on a tree and links of his own, whose registry is read as the extension's owner
-\c - names_nobody
-CREATE TEMP TABLE t (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
-CREATE TEMP TABLE l (org_id text, o text, c text);
+\c - names_app
+SET search_path = names_lair, public;
+CREATE TABLE t (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
+CREATE TABLE l (org_id text, o text, c text);
 SELECT crm_tree.attach_tree('t', 'id', 'parent');
 SELECT crm_tree.attach_links('l', 't', 'o', 'c');
 INSERT INTO t VALUES ('o', 'a', NULL), ('o', 'b', NULL);
 CREATE FUNCTION pg_temp.own(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF current_user <> 'names_nobody' THEN ALTER ROLE names_nobody SUPERUSER; END IF;
+    IF current_user <> 'names_app' THEN ALTER ROLE names_app SUPERUSER; END IF;
     RETURN true;
 END $$;
 CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (pg_temp.own(value));
-SET search_path = pg_temp, pg_catalog;
+SET search_path = pg_temp, pg_catalog, names_lair;
 INSERT INTO l VALUES ('o', 'a', 'b');
 UPDATE t SET parent = 'b' WHERE id = 'a';
-SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = 'names_nobody';
+SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = 'names_app';
+DROP TABLE l, t;
 
 -- SHOULD GAIN NOTHING: everything of another owner's, under names that tell as whom they are called
 \c - postgres

@@ -48,6 +48,20 @@ SELECT p.oid::regprocedure, p.provolatile, p.prosecdef, p.proleakproof FROM pg_p
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'crm_tree'::regnamespace AND p.proname IN ('grant_org', 'revoke_org', 'unprotect', 'create_crm', 'create_org')
    AND has_function_privilege('mallory_the_app_user', p.oid, 'EXECUTE');
+-- Of those that run as the extension's owner nobody may put one on a table of his own: it would take its rows for the registry's.
+SELECT p.oid::regprocedure FROM pg_proc p
+ WHERE p.pronamespace = 'crm_tree'::regnamespace AND p.prosecdef AND p.prorettype = 'trigger'::regtype
+   AND has_function_privilege('mallory_the_app_user', p.oid, 'EXECUTE');
+\c - mallory_the_app_user
+CREATE TEMP TABLE pending (relation oid, org_column name);
+CREATE TRIGGER t AFTER INSERT ON pending FOR EACH ROW EXECUTE FUNCTION crm_tree._refuse_unwalled();
+-- SHOULD FAIL: a registry entry that outlives its table unseen
+CREATE TEMP TABLE gone (org_id bigint NOT NULL, id bigint, parent bigint, PRIMARY KEY (org_id, id));
+\set VERBOSITY sqlstate
+SELECT crm_tree.protect('gone');
+SELECT crm_tree.attach_tree('gone', 'id', 'parent');
+\set VERBOSITY default
+\c - :super
 -- SHOULD FAIL: installing into a schema that somebody has made, and filled, beforehand
 SELECT current_database() AS here \gset
 CREATE DATABASE squatted;

@@ -158,16 +158,16 @@ COMMIT;
 
 -- SHOULD FAIL: statements that SQL functions prepare while maintenance is planned, in an expression of an index that it looks at
 \c - rewritten_app
-CREATE TEMP TABLE node (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
-SELECT crm_tree.attach_tree('node', 'id', 'parent', history => true);
-INSERT INTO node VALUES ('acme', 'a', NULL), ('acme', 'b', 'a'), ('acme', 'c', NULL);
+CREATE TABLE rewritten_lair.deep (org_id text, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('rewritten_lair.deep', 'id', 'parent', history => true);
+INSERT INTO rewritten_lair.deep VALUES ('acme', 'a', NULL), ('acme', 'b', 'a'), ('acme', 'c', NULL);
 CREATE FUNCTION pg_temp.vol() RETURNS int LANGUAGE sql VOLATILE AS $$
     PREPARE look AS SELECT * FROM rewritten.shown; PREPARE change AS UPDATE rewritten.shown SET secret = 'owned' WHERE org_id = 'globex' RETURNING *; SELECT 1 $$;
 CREATE FUNCTION pg_temp.imm(int) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN current_setting('attack.go', true) = '1' THEN pg_temp.vol() ELSE 1 END $$;
-CREATE INDEX ON node_history ((pg_temp.imm(1)));
+CREATE INDEX ON rewritten_lair.deep_history ((pg_temp.imm(1)));
 SET search_path = pg_catalog, pg_temp;
 SET attack.go = 1;
-UPDATE node SET parent = 'c' WHERE id = 'a';
+UPDATE rewritten_lair.deep SET parent = 'c' WHERE id = 'a';
 RESET attack.go;
 EXECUTE look;
 BEGIN;
