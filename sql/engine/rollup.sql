@@ -9,6 +9,12 @@ ALTER TABLE crm_tree.stale_org ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON crm_tree.stale_org FROM PUBLIC;
 COMMENT ON TABLE crm_tree.stale_org IS 'Orgs of trees whose stored paths are known not to say what the parent links do: everything in them goes by the links. Entered by the first move under crm_tree.defer_paths, taken out by repair_tree().';
 SELECT pg_catalog.pg_extension_config_dump('crm_tree.stale_org', '');
+CREATE FUNCTION crm_tree._flags_changed() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'crm_tree_flags_changed';
+COMMENT ON FUNCTION crm_tree._flags_changed() IS 'Trigger of the registry of flagged orgs: every session looks again whether a tree has some.';
+REVOKE ALL ON FUNCTION crm_tree._flags_changed() FROM PUBLIC;
+CREATE TRIGGER flags_changed AFTER INSERT OR DELETE ON crm_tree.stale_org FOR EACH STATEMENT EXECUTE FUNCTION crm_tree._flags_changed();
+ALTER TABLE crm_tree.stale_org ENABLE ALWAYS TRIGGER flags_changed;
 
 CREATE FUNCTION crm_tree._paths_are_fresh("table" regclass, org text) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'paths_are_fresh_wrapper';

@@ -60,6 +60,19 @@ pub fn invalidate_all() {
     unsafe { pg_sys::CacheInvalidateRelcacheAll() }
 }
 
+/// Has every session hear, by the commit of this transaction, that this relation has changed: before its locks
+/// are given back.
+pub fn invalidate(relation: Oid) {
+    // SAFETY: queues a message.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) }
+}
+
+/// Hears of what others have changed until now. PostgreSQL does so itself where it locks a relation.
+pub fn hear_of_changes() {
+    // SAFETY: runs the callbacks that are registered.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
 /// Another one after each change of any relation's definition, or of a schema's.
 pub fn version() -> u64 {
     VERSION.with(Cell::get)

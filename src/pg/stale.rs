@@ -17,6 +17,11 @@ pub fn is_flagged(table: Oid, org: &str, seen: Seen) -> bool {
     scan::by_keys(TABLE, INDEX, &keys, seen, |_| true)
 }
 
+/// Is any org of a tree flagged now?
+pub fn is_any_flagged(tree: Oid) -> bool {
+    scan::by_keys(TABLE, INDEX, &[Key::Relation(tree)], Seen::Now, |_| true)
+}
+
 /// The flagged orgs of a tree.
 pub fn flagged_orgs(table: Oid, seen: Seen) -> Vec<String> {
     let mut orgs = Vec::new();

@@ -395,4 +395,5 @@ trigger_function!(crm_tree_note, pg_finfo_crm_tree_note, crate::tree::history::n
 trigger_function!(crm_tree_record, pg_finfo_crm_tree_record, crate::tree::history::record);
 trigger_function!(crm_tree_history_guard, pg_finfo_crm_tree_history_guard, crate::tree::history::guard);
 trigger_function!(crm_tree_load, pg_finfo_crm_tree_load, crate::tenant::load_view::load);
+trigger_function!(crm_tree_flags_changed, pg_finfo_crm_tree_flags_changed, crate::tree::deferred::changed);
 trigger_function!(crm_tree_wall_changed, pg_finfo_crm_tree_wall_changed, crate::tenant::wall::changed);

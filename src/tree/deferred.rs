@@ -7,8 +7,10 @@
 //! The flag is a row, so it is rolled back with what it stands for. It is set and cleared by whoever holds the
 //! org's lock alone: who shares the lock knows it to the end of his transaction.
 
+use crate::pg::relation::{self, Remembered};
 use crate::pg::spi::{self, Arg};
 use crate::pg::stale::{self, Seen};
+use crate::pg::trigger::{Call, Outcome};
 use crate::pg::{role, xact};
 use crate::tenant::wall;
 use pgrx::pg_sys::Oid;
@@ -21,6 +23,9 @@ static DEFER: GucSetting<bool> = GucSetting::<bool>::new(false);
 type TreeOrg = (Oid, String);
 
 thread_local! {
+    /// Has the tree flagged orgs? Each transaction that inserts asks, and a look at the registry costs as much as
+    /// one at the parent's row.
+    static ANY: RefCell<Remembered<bool>> = RefCell::default();
     /// What was found under the org's lock.
     static KNOWN: RefCell<HashMap<TreeOrg, bool>> = RefCell::new(HashMap::new());
     /// Orgs found flagged by this transaction's writes. Its snapshot may be older than the flag, and
@@ -57,9 +62,21 @@ pub fn is_flagged(tree_org: &TreeOrg) -> bool {
     if let Some(known) = KNOWN.with(|k| k.borrow().get(tree_org).copied()) {
         return known;
     }
-    let flagged = stale::is_flagged(tree_org.0, &tree_org.1, Seen::Now);
+    // Whoever flagged the org told of it before he gave its lock back: see `changed`.
+    relation::hear_of_changes();
+    let tree = relation::partition_root(tree_org.0);
+    if !Remembered::get(&ANY, tree, || stale::is_any_flagged(tree)) {
+        return false;
+    }
+    let flagged = stale::is_flagged(tree, &tree_org.1, Seen::Now);
     remember(tree_org, flagged);
     flagged
+}
+
+/// AFTER STATEMENT, on the registry: every session looks again whether a tree has flagged orgs.
+pub fn changed<'a>(call: &Call<'a>) -> Outcome<'a> {
+    relation::invalidate(call.relation());
+    Outcome::Done
 }
 
 /// Would a move now leave the paths as they are? Without a lock: true for the moment.
@@ -110,7 +127,7 @@ pub fn forget(tree: Oid) {
 
 /// Is a reader to go by links? By the snapshot of the statement that reads.
 pub fn reads_links(tree: Oid, org: &str) -> bool {
-    let tree = crate::pg::relation::partition_root(tree);
+    let tree = relation::partition_root(tree);
     stale::is_flagged(tree, org, Seen::ByStatement)
         || WRITTEN.with(|w| {
             let written = w.borrow();
@@ -126,7 +143,7 @@ pub fn reads_links_of_named(tree: Oid, org: &str) -> bool {
 
 /// The orgs of a tree whose readers go by links.
 pub fn orgs_read_by_links(tree: Oid) -> Vec<String> {
-    let tree = crate::pg::relation::partition_root(tree);
+    let tree = relation::partition_root(tree);
     let mut orgs = stale::flagged_orgs(tree, Seen::ByStatement);
     WRITTEN.with(|w| {
         orgs.extend(w.borrow().iter().filter(|(of, _)| *of == tree).map(|(_, org)| org.clone()));
