@@ -91,7 +91,7 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION
         @schema@.arr_rollup(uuid, date, text), @schema@.arr_rollup_tree(uuid, date, text), @schema@.org_total(date),
         @schema@.arr_rollup_as_of(uuid, date, timestamptz), @schema@._rollup_nodes(), @schema@._rollup_links(),
-        @schema@._arr_of(uuid[], numeric[], uuid, date),
+        @schema@._arr_of(uuid[], numeric[], uuid, date), @schema@._snapshot_day(date),
         @schema@.refresh_arr_snapshot_status(),
         @schema@.record_stage_changes(jsonb), @schema@._visits(timestamptz), @schema@.time_in_stage(uuid, timestamptz),
         @schema@._opportunities_below(uuid), @schema@.stage_durations(timestamptz, timestamptz, uuid),

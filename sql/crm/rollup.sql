@@ -15,15 +15,20 @@ COMMENT ON COLUMN @schema@.fct_account_arr_snapshot.org_id IS 'The org (tenant) 
 COMMENT ON COLUMN @schema@.fct_account_arr_snapshot.arr_usd IS 'May be negative (credits); never NaN.';
 
 -- Reading the latest day out of the fact costs more than a rollup does: it would open every month.
+-- Days are entered and never taken away, and readers ask whether a day has facts. A transaction that
+-- took one away would have to see the facts of all others, those that have not committed among them.
+-- The transaction is in the key, so that those who bring the same new day do not wait for each other.
 CREATE TABLE @schema@.arr_snapshot_status (
     org_id        uuid        NOT NULL DEFAULT crm_tree.current_org(),
     snapshot_date date        NOT NULL,
+    noted_by      xid8        NOT NULL DEFAULT pg_current_xact_id(),
     noted_at      timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (org_id, snapshot_date)
+    PRIMARY KEY (org_id, snapshot_date, noted_by)
 ) @partition_by_org@;
-COMMENT ON TABLE @schema@.arr_snapshot_status IS 'The days on which an org has snapshots: one row a day, kept by triggers on fct_account_arr_snapshot.';
+COMMENT ON TABLE @schema@.arr_snapshot_status IS 'The days on which an org has or had snapshots, kept by triggers on fct_account_arr_snapshot: one row a day, more where transactions brought it at the same time.';
 COMMENT ON COLUMN @schema@.arr_snapshot_status.org_id IS 'The org (tenant) the row belongs to; filled with the bound org.';
-COMMENT ON COLUMN @schema@.arr_snapshot_status.noted_at IS 'When the first row of the day arrived.';
+COMMENT ON COLUMN @schema@.arr_snapshot_status.noted_at IS 'When the transaction that brought the day began.';
+COMMENT ON COLUMN @schema@.arr_snapshot_status.noted_by IS 'The transaction that brought the day.';
 
 SELECT crm_tree.protect('@schema@.fct_account_arr_snapshot');
 SELECT crm_tree.protect('@schema@.arr_snapshot_status');
@@ -36,29 +41,14 @@ CREATE FUNCTION @schema@._note_snapshot_days() RETURNS trigger
 AS $$
 BEGIN
     INSERT INTO @schema@.arr_snapshot_status (org_id, snapshot_date)
-    SELECT DISTINCT n.org_id, n.snapshot_date FROM new_rows n
-    -- Most statements bring no new day: look before writing, so that they take no lock here.
-    EXCEPT SELECT s.org_id, s.snapshot_date FROM @schema@.arr_snapshot_status s
-    ON CONFLICT DO NOTHING;
+    SELECT n.org_id, n.snapshot_date FROM (SELECT DISTINCT org_id, snapshot_date FROM new_rows) n
+     -- A row that is seen is committed, or this transaction's own, and stays.
+     WHERE NOT EXISTS (SELECT FROM @schema@.arr_snapshot_status s
+                        WHERE s.org_id = n.org_id AND s.snapshot_date = n.snapshot_date);
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION @schema@._note_snapshot_days() IS 'Trigger: enters new days into arr_snapshot_status.';
-
-CREATE FUNCTION @schema@._forget_snapshot_days() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    DELETE FROM @schema@.arr_snapshot_status s
-     USING (SELECT DISTINCT o.org_id, o.snapshot_date FROM old_rows o) d
-     WHERE s.org_id = d.org_id AND s.snapshot_date = d.snapshot_date
-       AND NOT EXISTS (SELECT FROM @schema@.fct_account_arr_snapshot f
-                        WHERE f.org_id = d.org_id AND f.snapshot_date = d.snapshot_date);
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION @schema@._forget_snapshot_days() IS 'Trigger: removes days whose last snapshot went from arr_snapshot_status.';
 
 -- Statement triggers of the root do not fire for a statement that names a partition, so the
 -- partitions get their own (see create_month_partitions).
@@ -71,10 +61,6 @@ BEGIN
         FOR EACH STATEMENT EXECUTE FUNCTION @schema@._note_snapshot_days()', part);
     EXECUTE format('CREATE TRIGGER note_days_update AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows
         FOR EACH STATEMENT EXECUTE FUNCTION @schema@._note_snapshot_days()', part);
-    EXECUTE format('CREATE TRIGGER forget_days AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows
-        FOR EACH STATEMENT EXECUTE FUNCTION @schema@._forget_snapshot_days()', part);
-    EXECUTE format('CREATE TRIGGER forget_days_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows
-        FOR EACH STATEMENT EXECUTE FUNCTION @schema@._forget_snapshot_days()', part);
 END
 $$;
 COMMENT ON FUNCTION @schema@._arm_arr_snapshot(regclass) IS 'Puts the day-register triggers on one table of the snapshot fact.';
@@ -87,21 +73,45 @@ AS $$
 DECLARE
     n bigint;
 BEGIN
-    DELETE FROM @schema@.arr_snapshot_status s
-     WHERE s.org_id = crm_tree.current_org()
-       AND NOT EXISTS (SELECT FROM @schema@.fct_account_arr_snapshot f
-                        WHERE f.org_id = s.org_id AND f.snapshot_date = s.snapshot_date);
-    INSERT INTO @schema@.arr_snapshot_status (snapshot_date)
-    SELECT DISTINCT f.snapshot_date FROM @schema@.fct_account_arr_snapshot f
-     WHERE f.org_id = crm_tree.current_org()
-    ON CONFLICT DO NOTHING;
-    SELECT count(*) INTO n FROM @schema@.arr_snapshot_status s WHERE s.org_id = crm_tree.current_org();
+    WITH day AS (SELECT DISTINCT f.snapshot_date FROM @schema@.fct_account_arr_snapshot f
+                  WHERE f.org_id = crm_tree.current_org()),
+         noted AS (INSERT INTO @schema@.arr_snapshot_status (snapshot_date)
+                   SELECT d.snapshot_date FROM day d
+                    WHERE NOT EXISTS (SELECT FROM @schema@.arr_snapshot_status s
+                                       WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date = d.snapshot_date))
+    SELECT count(*) INTO n FROM day;
     RETURN n;
 END
 $$;
-COMMENT ON FUNCTION @schema@.refresh_arr_snapshot_status() IS 'Rebuilds the register of snapshot days of the bound org, after a load with triggers off. Returns the number of days.';
+COMMENT ON FUNCTION @schema@.refresh_arr_snapshot_status() IS 'Enters the days that the register of the bound org lacks, after a load with triggers off. Returns on how many days the org has snapshots.';
 
 -- Reading ---------------------------------------------------------------------------------------
+
+-- One probe of the register and one of the fact, and two more for each later day that has no facts any more.
+CREATE FUNCTION @schema@._snapshot_day(as_of date) RETURNS date
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    wish date := coalesce($1, 'infinity');
+    day  date;
+BEGIN
+    LOOP
+        SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
+         WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= wish
+         ORDER BY s.snapshot_date DESC LIMIT 1;
+        -- In the order of the key: asked for any row, the planner may read the month through for it.
+        PERFORM FROM @schema@.fct_account_arr_snapshot f
+          WHERE f.org_id = crm_tree.current_org() AND f.snapshot_date = day ORDER BY f.account_id LIMIT 1;
+        IF FOUND OR day IS NULL THEN
+            RETURN day;
+        END IF;
+        wish := day - 1;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @schema@._snapshot_day(date) IS 'The latest day with snapshots on or before the day asked for (null: the latest of all).';
 
 -- A row type of its own and not RETURNS TABLE: plpgsql allows no result column named like a parameter.
 CREATE TYPE @schema@.arr_rollup_row AS (
@@ -185,10 +195,7 @@ BEGIN
     -- Both bounds of the path range and the day have to be scalars before the sum is planned: a bound
     -- computed inside the join is not leak-proof and would become a filter behind the wall.
     SELECT a.materialized_path,
-           (SELECT s.snapshot_date FROM @schema@.arr_snapshot_status s
-             WHERE s.org_id = crm_tree.current_org()
-               AND s.snapshot_date <= coalesce(wish, 'infinity')
-             ORDER BY s.snapshot_date DESC LIMIT 1),
+           @schema@._snapshot_day(wish),
            EXISTS (SELECT FROM @schema@.account_link l WHERE l.org_id = crm_tree.current_org()),
            NOT crm_tree._paths_are_fresh('@schema@.account', crm_tree.current_org()::text)
                OR EXISTS (SELECT FROM @schema@.account n WHERE n.org_id = crm_tree.current_org() AND n.materialized_path IS NULL)
@@ -251,9 +258,7 @@ BEGIN ATOMIC
                (SELECT a.materialized_path::text FROM @schema@.account a
                  WHERE a.org_id = crm_tree.current_org() AND a.account_id = arr_rollup_tree.account_id),
                arr_rollup_tree.account_id::text,
-               (SELECT s.snapshot_date FROM @schema@.arr_snapshot_status s
-                 WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(arr_rollup_tree.as_of, 'infinity')
-                 ORDER BY s.snapshot_date DESC LIMIT 1),
+               @schema@._snapshot_day(arr_rollup_tree.as_of),
                arr_rollup_tree.mode,
                NOT crm_tree._paths_are_fresh('@schema@.account', crm_tree.current_org()::text)
                    OR EXISTS (SELECT FROM @schema@.account n
@@ -279,13 +284,9 @@ CREATE FUNCTION @schema@.org_total(as_of date DEFAULT NULL) RETURNS numeric
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    wish  ALIAS FOR $1;
-    day   date;
+    day   date := @schema@._snapshot_day($1);
     total numeric;
 BEGIN
-    SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
-     WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(wish, 'infinity')
-     ORDER BY s.snapshot_date DESC LIMIT 1;
     SELECT coalesce(sum(f.arr_usd), 0) INTO total FROM @schema@.fct_account_arr_snapshot f
      WHERE f.org_id = crm_tree.current_org() AND f.snapshot_date = day;
     RETURN total;
@@ -311,9 +312,7 @@ BEGIN
     IF cardinality(ids) = 0 THEN
         RETURN;
     END IF;
-    SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
-     WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= coalesce(wish, 'infinity')
-     ORDER BY s.snapshot_date DESC LIMIT 1;
+    day := @schema@._snapshot_day(wish);
     -- By the list, not by a join with the account: one that was deleted since is counted, as missing.
     RETURN QUERY
     SELECT coalesce(sum(f.arr_usd) FILTER (WHERE i.id = root), 0), coalesce(sum(f.arr_usd), 0),
