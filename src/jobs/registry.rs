@@ -225,12 +225,7 @@ impl Proc {
             .raise()
         };
         for role in [role::current(), owner] {
-            let may = Spi::get_one_with_args::<bool>(
-                "SELECT pg_catalog.has_function_privilege($1, $2, 'EXECUTE')
-                    AND pg_catalog.has_schema_privilege($1, (SELECT pronamespace FROM pg_catalog.pg_proc WHERE oid OPERATOR(pg_catalog.=) $2), 'USAGE')",
-                &[role.into(), proc.oid.into()],
-            );
-            if may != Ok(Some(true)) {
+            if !role::may_execute(role, proc.oid) {
                 let name = role::name(role).unwrap_or_default();
                 Refusal::new(
                     PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,

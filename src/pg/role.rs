@@ -2,8 +2,8 @@
 
 use super::frames::Reach;
 use super::{frames, settings};
-use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
+use pgrx::{IntoDatum, direct_function_call, pg_sys};
 use std::cell::Cell;
 use std::ffi::CStr;
 
@@ -58,6 +58,22 @@ pub fn may_read(relation: Oid) -> bool {
     let answer =
         unsafe { pg_sys::pg_class_aclcheck(relation, current(), pg_sys::ACL_SELECT as pg_sys::AclMode) };
     answer == pg_sys::AclResult::ACLCHECK_OK
+}
+
+/// May the role call the function: EXECUTE, and USAGE on the schema, which is what keeps others from the
+/// functions in it where EXECUTE was left to PUBLIC?
+pub fn may_execute(role: Oid, function: Oid) -> bool {
+    let asked =
+        |object: Oid, privilege: &str| [role.into_datum(), object.into_datum(), privilege.into_datum()];
+    // SAFETY: both are strict functions of two oids and a text; null where the object is gone.
+    let allowed = unsafe {
+        let schema = pg_sys::get_func_namespace(function);
+        [
+            direct_function_call::<bool>(pg_sys::has_function_privilege_id_id, &asked(function, "EXECUTE")),
+            direct_function_call::<bool>(pg_sys::has_schema_privilege_id_id, &asked(schema, "USAGE")),
+        ]
+    };
+    allowed == [Some(true); 2]
 }
 
 /// The role of this name.

@@ -1,11 +1,12 @@
 //! Background workers and what runs in them: starting and connecting them, their signals and
 //! transactions, the lock that keeps a job from running twice, and working as a job's owner.
 
+use super::role;
 use crate::error::Refusal;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::pg_sys::Oid;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{IntoDatum, PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
 use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
@@ -303,14 +304,12 @@ unsafe extern "C-unwind" fn prepare_job_call(fcinfo: pg_sys::FunctionCallInfo) -
             && *types == pg_sys::JSONBOID
             && pg_sys::get_func_prokind(proc) as u8 == pg_sys::PROKIND_FUNCTION
             && !pg_sys::get_func_retset(proc);
-        let asked = [proc.into_datum(), "EXECUTE".into_datum()];
-        let may = pgrx::direct_function_call::<bool>(pg_sys::has_function_privilege_id, &asked);
-        if !fits || may != Some(true) {
+        if !fits || !role::may_execute(role::current(), proc) {
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("the function with oid {} is none that this role's job can call", proc.to_u32()),
             )
-            .hint("It takes one jsonb and returns jsonb, and the job's owner may EXECUTE it.")
+            .hint("It takes one jsonb and returns jsonb, and the job's owner may EXECUTE it and has USAGE on its schema.")
             .raise()
         }
         // In the memory of the expression that calls, as the result is.

@@ -110,6 +110,16 @@ SELECT count(*) FROM crm_tree.job_history;
 SELECT count(*) FROM crm_tree.job_org_history;
 -- SHOULD FAIL: what a run calls, called without one: it has the caller's own rights and grants
 SELECT * FROM crm_tree._job_attempt('app.look', 'bbbbbbbb-0000-4000-8000-00000000000b', '{}');
+-- SHOULD FAIL: a function that is PUBLIC's, in a schema that is not
+\c - :super
+CREATE SCHEMA vault AUTHORIZATION oscar_the_owner;
+SET ROLE oscar_the_owner;
+CREATE FUNCTION vault.show(config jsonb) RETURNS jsonb LANGUAGE sql SECURITY DEFINER AS 'SELECT to_jsonb(current_user)';
+SELECT * FROM crm_tree._job_attempt('vault.show', NULL, '{}');
+\c - mallory_the_app_user
+SELECT result, failed_with FROM pg_proc p, crm_tree._job_attempt(p.oid, NULL, '{}') WHERE proname = 'show' AND pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'vault');
+\c - :super
+DROP SCHEMA vault CASCADE;
 -- SHOULD GAIN NOTHING: another function slipped in under the name of the job's between two turns
 \c - :super
 SET client_min_messages = error;
