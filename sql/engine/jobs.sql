@@ -200,7 +200,14 @@ DECLARE
     tree   record;
     counts record;
     total  jsonb := '{}';
+    failed boolean := false;
 BEGIN
+    -- The turn after one in which a tree failed: it fails the org, and what was mended of the others stays.
+    IF config ? 'continue' THEN
+        RAISE EXCEPTION 'not every tree could be repaired'
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = config ->> 'continue',
+                  HINT = 'Mend what raises the error, a trigger or an index of the table, and run repair_tree() on it.';
+    END IF;
     FOR tree IN
         SELECT t.relation, a.atttypid::regtype AS org_type
           FROM crm_tree._trees() t
@@ -212,13 +219,21 @@ BEGIN
         -- An org of another kind than the tree's column has no rows there, and cannot be asked for.
         CONTINUE WHEN tree.org_type = 'uuid'::regtype AND bound !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
                    OR tree.org_type IN ('bigint'::regtype, 'integer'::regtype) AND bound !~ '^-?[0-9]+$';
-        SELECT * INTO counts FROM crm_tree.repair_tree(tree.relation, bound);
-        total := total || jsonb_build_object(tree.relation::text, to_jsonb(counts));
+        -- Anybody can attach a tree and spoil it; the others are repaired. Whatever the error: its code is
+        -- the owner's to choose, and it comes back as the failure of the org.
+        BEGIN
+            SELECT * INTO counts FROM crm_tree.repair_tree(tree.relation, bound);
+            total := total || jsonb_build_object(tree.relation::text, to_jsonb(counts));
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING 'tree % cannot be repaired: %', tree.relation, SQLERRM;
+            total := total || jsonb_build_object(tree.relation::text, jsonb_build_object('sqlstate', SQLSTATE, 'error', SQLERRM));
+            failed := true;
+        END;
     END LOOP;
-    RETURN total;
+    RETURN total || CASE WHEN failed THEN jsonb_build_object('continue', total) ELSE '{}' END;
 END
 $$;
-COMMENT ON FUNCTION crm_tree.reconcile_paths(jsonb) IS 'A job''s function: repairs the bound org''s paths in every attached tree whose owner''s privileges the caller has, and returns the counts of repair_tree() for each.';
+COMMENT ON FUNCTION crm_tree.reconcile_paths(jsonb) IS 'A job''s function: repairs the bound org''s paths in every attached tree whose owner''s privileges the caller has, and returns the counts of repair_tree() for each, or its error. With an error it asks for another turn, which fails the org.';
 
 CREATE FUNCTION crm_tree.prune_job_history(config jsonb DEFAULT '{}') RETURNS jsonb
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prune_job_history_wrapper';

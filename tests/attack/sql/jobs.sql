@@ -53,6 +53,16 @@ END $$;
 \c - :super
 CALL crm_tree.run_job('look');
 SELECT status, orgs_done, orgs_failed FROM crm_tree.job_history WHERE job = 'look' ORDER BY run_id DESC LIMIT 1;
+-- SHOULD GAIN NOTHING: nor do the trees of others go unrepaired for it; the run says that one was
+SELECT crm_tree.add_job('mend', 'crm_tree.reconcile_paths', '@daily', config => '{"orgs": ["aaaaaaaa-0000-4000-8000-00000000000a"]}', allow_superuser => true) IS NOT NULL AS added;
+SET session_replication_role = replica;
+UPDATE app.account SET materialized_path = '/9/' WHERE org_id = 'aaaaaaaa-0000-4000-8000-00000000000a' AND id = 1;
+RESET session_replication_role;
+CALL crm_tree.run_job('mend');
+SELECT status, orgs_done, orgs_failed FROM crm_tree.job_history WHERE job = 'mend';
+SELECT turns, status, sqlstate, error FROM crm_tree.job_org_history WHERE job = 'mend';
+SELECT materialized_path FROM app.account WHERE org_id = 'aaaaaaaa-0000-4000-8000-00000000000a' AND id = 1;
+SELECT crm_tree.delete_job('mend');
 -- SHOULD GAIN NOTHING: what is compiled under a path of hers stays so for the session, in the job's function as in ours
 \c - oscar_the_owner
 CREATE OR REPLACE FUNCTION app.look(config jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ DECLARE seen text; BEGIN RETURN config; END $$;
