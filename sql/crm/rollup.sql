@@ -101,9 +101,9 @@ BEGIN
         SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
          WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= wish
          ORDER BY s.snapshot_date DESC LIMIT 1;
-        -- In the order of the key: asked for any row, the planner may read the month through for it.
+        -- A range in the order of the key: for a row of one day the planner may read the org's month through.
         PERFORM FROM @schema@.fct_account_arr_snapshot f
-          WHERE f.org_id = crm_tree.current_org() AND f.snapshot_date = day ORDER BY f.account_id LIMIT 1;
+          WHERE f.org_id = crm_tree.current_org() AND f.snapshot_date BETWEEN day AND day ORDER BY f.snapshot_date LIMIT 1;
         IF FOUND OR day IS NULL THEN
             RETURN day;
         END IF;
