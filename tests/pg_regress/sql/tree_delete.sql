@@ -256,6 +256,83 @@ COMMIT;
 DELETE FROM del.kin WHERE substr(id, 2)::int % 2 = 0;
 SELECT count(*), max(depth) FROM del.kin;
 SELECT * FROM crm_tree.check_tree('del.kin');
+-- A MERGE that inserts below what it deletes: the children have their places when on_delete has given them a
+-- parent, before their own events or after them.
+CREATE TABLE del.one (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+CREATE FUNCTION del.merge_one(mode text, ids int[]) RETURNS TABLE (id int, parent int, path text) LANGUAGE plpgsql AS $$
+BEGIN
+    TRUNCATE del.one;
+    PERFORM crm_tree.attach_tree('del.one', 'id', 'parent', on_delete => mode);
+    INSERT INTO del.one VALUES (1, 1, NULL), (1, 2, 1), (1, 3, 1);
+    MERGE INTO del.one t USING (SELECT unnest(ids) AS id) s ON t.org_id = 1 AND t.id = s.id
+     WHEN MATCHED AND s.id = 2 THEN UPDATE SET parent = NULL WHEN MATCHED AND s.id = 3 THEN DELETE
+     WHEN NOT MATCHED THEN INSERT (org_id, id, parent) VALUES (1, s.id, s.id - 1);
+    RETURN QUERY SELECT o.id, o.parent, o.materialized_path FROM del.one o ORDER BY o.materialized_path;
+END $$;
+SELECT mode, o.* FROM unnest('{adopt,rootify}'::text[]) mode, del.merge_one(mode, '{2,3,4,5,6}') o;
+SELECT mode, o.* FROM unnest('{adopt,rootify}'::text[]) mode, del.merge_one(mode, '{6,5,2,3,4}') o;
+SELECT * FROM del.merge_one('restrict', '{2,3,4,5}');
+SELECT * FROM del.merge_one('cascade', '{2,3,4,5}');
+-- At random: as a plain table with that key takes it, where what it leaves is a tree. Paths that lead through what
+-- it deletes may look like a circle.
+CREATE TABLE del.source (n serial, id int, up int, goes boolean);
+CREATE TABLE del.plainly (org int, id int, up int, PRIMARY KEY (org, id), FOREIGN KEY (org, up) REFERENCES del.plainly ON DELETE SET NULL (up));
+CREATE TABLE del.rooted (org int, id int, up int, PRIMARY KEY (org, id));
+CREATE TABLE del.adopted (LIKE del.rooted INCLUDING ALL);
+SELECT crm_tree.attach_tree('del.rooted', 'id', 'up', org => 'org', on_delete => 'rootify', max_depth => 5);
+SELECT crm_tree.attach_tree('del.adopted', 'id', 'up', org => 'org', on_delete => 'adopt', max_depth => 5);
+CREATE FUNCTION del.merge_into(t regclass) RETURNS text LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE broken text;
+BEGIN
+    EXECUTE format($q$
+        MERGE INTO %s t USING (SELECT * FROM del.source ORDER BY n) s ON t.org = 1 AND t.id = s.id
+         WHEN MATCHED AND s.goes THEN DELETE WHEN MATCHED THEN UPDATE SET up = s.up
+         WHEN NOT MATCHED THEN INSERT (org, id, up) VALUES (1, s.id, s.up)$q$, t);
+    RETURN 'done';
+EXCEPTION WHEN foreign_key_violation OR check_violation THEN
+    GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
+    RETURN CASE broken WHEN 'crm_tree_no_cycle' THEN 'circle' ELSE 'refused' END;
+END $$;
+CREATE FUNCTION del.merges(rounds int) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE plain text; rooted text; adopted text; fault text; is_tree boolean; done int := 0; refused int := 0;
+BEGIN
+    FOR i IN 1..rounds LOOP
+        TRUNCATE del.rooted, del.adopted, del.plainly, del.source;
+        INSERT INTO del.rooted SELECT 1, g, CASE WHEN g > 1 AND random() < 0.8 THEN 1 + floor(random() * (g - 1))::int END FROM generate_series(1, 5) g;
+        INSERT INTO del.plainly SELECT org, id, up FROM del.rooted;
+        INSERT INTO del.adopted SELECT org, id, up FROM del.rooted;
+        INSERT INTO del.source (id, up, goes)
+            SELECT g, CASE WHEN random() < 0.85 THEN 1 + floor(random() * 9)::int END, random() < 0.4 FROM generate_series(1, 9) g
+             WHERE random() < 0.6 ORDER BY md5(random()::text);
+        SELECT del.merge_into('del.plainly'), del.merge_into('del.rooted'), del.merge_into('del.adopted') INTO plain, rooted, adopted;
+        WITH RECURSIVE w AS (SELECT id, 0 AS d FROM del.plainly WHERE up IS NULL UNION ALL SELECT c.id, d + 1 FROM w JOIN del.plainly c ON c.up = w.id)
+        SELECT count(*) = (SELECT count(*) FROM del.plainly) AND coalesce(max(d), 0) <= 5 FROM w INTO is_tree;
+        fault := CASE
+            WHEN rooted <> 'circle' AND rooted <> CASE WHEN is_tree THEN plain ELSE 'refused' END THEN format('a plain table: %s, a tree: %s; rootify: %s', plain, is_tree, rooted)
+            WHEN rooted = 'done' AND EXISTS (SELECT org, id, up FROM del.rooted EXCEPT SELECT * FROM del.plainly) THEN 'rootify: other links'
+            WHEN EXISTS (SELECT FROM crm_tree.check_tree('del.rooted')) OR EXISTS (SELECT FROM crm_tree.check_tree('del.adopted')) THEN 'wrong paths' END;
+        IF fault IS NOT NULL THEN
+            RETURN NEXT format('%s: %s', fault, (SELECT string_agg(format('%s below %s%s', id, up, CASE WHEN goes THEN ' goes' END), ', ' ORDER BY n) FROM del.source));
+        END IF;
+        done := done + (rooted = 'done')::int;
+        refused := refused + (rooted <> 'done')::int;
+    END LOOP;
+    IF least(done, refused) * 10 < rounds THEN
+        RETURN NEXT format('%s done, %s refused: try both', done, refused);
+    END IF;
+END $$;
+SELECT * FROM del.merges(600);
+-- A trigger that inserts the parent, and one that keeps a path from being written.
+CREATE TABLE del.supplied (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('del.supplied', 'id', 'parent');
+CREATE FUNCTION del.supply() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO del.supplied VALUES (1, 8, NULL); RETURN NULL; END $$;
+CREATE TRIGGER "A_a" AFTER INSERT ON del.supplied FOR EACH ROW WHEN (NEW.id = 10) EXECUTE FUNCTION del.supply();
+INSERT INTO del.supplied VALUES (1, 10, 9), (1, 9, 8), (1, 7, 9);
+SELECT id, parent, materialized_path FROM del.supplied ORDER BY 3;
+CREATE FUNCTION del.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER keep BEFORE UPDATE ON del.supplied FOR EACH ROW WHEN (OLD.id = 21) EXECUTE FUNCTION del.keep();
+DELETE FROM del.supplied;
+INSERT INTO del.supplied VALUES (1, 21, 20), (1, 20, NULL), (1, 10, 9), (1, 9, 8);
 -- The plans of trees that are no more do not stay for good.
 DO $$
 BEGIN
