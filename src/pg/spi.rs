@@ -249,7 +249,11 @@ unsafe fn plan(key: Key, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
     }
 }
 
-unsafe fn copy_rows<const N: usize>() -> Rows<N> {
+/// The rows that the statement just run has left, which are text.
+///
+/// # Safety
+/// Inside the SPI connection that ran it.
+pub(super) unsafe fn copy_rows<const N: usize>() -> Rows<N> {
     // SAFETY: SPI_tuptable is null or belongs to the statement just run.
     unsafe {
         let table = pg_sys::SPI_tuptable;

@@ -324,30 +324,35 @@ fn add_keys(caller: pg_sys::Oid, table: &Table, c: &Columns, on_delete: OnDelete
     if !has_index(table, &[&c.org, &c.id], true) {
         role::as_caller(caller, || ddl(&format!("ALTER TABLE {sql} ADD UNIQUE ({org}, {id})")));
     }
-    let existing = rows(
-        "SELECT k.conname::text, k.confdeltype::text FROM pg_catalog.pg_constraint k
-          WHERE k.conrelid = $1 AND k.confrelid = $1 AND k.contype = 'f' AND k.conparentid = 0
-            AND (SELECT array_agg(a.attname::text ORDER BY u.n)
-                   FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
-                   JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $2",
-        &[table.oid.into(), vec![c.org.clone(), c.parent.clone()].into()],
-        |row| (catalog::text(row, 1), catalog::text(row, 2)),
-    );
     let (code, action) = match on_delete {
         OnDelete::Restrict | OnDelete::Adopt => ("a", "NO ACTION".to_owned()),
         // Without the column list the org would be nulled too.
         OnDelete::Rootify => ("n", format!("SET NULL ({parent})")),
         OnDelete::Cascade => ("c", "CASCADE".to_owned()),
     };
-    match existing.first() {
+    match parent_key(table, c) {
         Some((_, is)) if is == code || (code == "a" && is == "r") => return,
-        Some((name, _)) => ddl(&format!("ALTER TABLE {sql} DROP CONSTRAINT {}", ident(name))),
+        Some((name, _)) => ddl(&format!("ALTER TABLE {sql} DROP CONSTRAINT {}", ident(&name))),
         None => {}
     }
     let key = format!(
         "ALTER TABLE {sql} ADD FOREIGN KEY ({org}, {parent}) REFERENCES {sql} ({org}, {id}) ON DELETE {action}"
     );
     add_foreign_key(caller, table, &key);
+}
+
+/// The foreign key of the edges, if it is there: its name, and the letter of what it does on delete.
+pub fn parent_key(table: &Table, c: &Columns) -> Option<(String, String)> {
+    rows(
+        "SELECT k.conname::text, k.confdeltype::text FROM pg_catalog.pg_constraint k
+          WHERE k.conrelid = $1 AND k.confrelid = $1 AND k.contype = 'f' AND k.conparentid = 0
+            AND (SELECT array_agg(a.attname::text ORDER BY u.n)
+                   FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
+                   JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $2 LIMIT 1",
+        &[table.oid.into(), vec![c.org.clone(), c.parent.clone()].into()],
+        |row| (catalog::text(row, 1), catalog::text(row, 2)),
+    )
+    .pop()
 }
 
 /// As the owner past his own row security: otherwise only the bound org's rows are validated. Of a row
@@ -382,7 +387,7 @@ pub(super) fn shown_node(caller: pg_sys::Oid, tables: &[pg_sys::Oid], org: &str,
     }
 }
 
-/// Computes every path once, by the set, before the triggers stand.
+/// Computes every path once, by the set, before the triggers stand. Both by what is committed now.
 fn fill(caller: pg_sys::Oid, table: &Table, sql: &Sql) {
     let (path, depth, id, parent, org, max) =
         (&sql.path, &sql.depth, &sql.id, &sql.parent, &sql.org, sql.max_depth);
@@ -400,8 +405,8 @@ fn fill(caller: pg_sys::Oid, table: &Table, sql: &Sql) {
         );
         plans::write::<0>(&fill, vec![])
     });
-    let bad = role::past_row_security_of(table.owner, || {
-        rows(
+    let bad = role::as_table_owner_confined(table.owner, || {
+        plans::read::<3>(
             &format!(
                 "WITH RECURSIVE p(org, id, bad) AS (
                      SELECT {org}, {id}, {id}::text = '' OR position('/' IN {id}::text) > 0 FROM {t} WHERE {parent} IS NULL
@@ -418,11 +423,10 @@ fn fill(caller: pg_sys::Oid, table: &Table, sql: &Sql) {
                  LIMIT 1",
                 bytes = super::path::MAX_BYTES
             ),
-            &[],
-            |row| (catalog::text(row, 1), catalog::text(row, 2), catalog::text(row, 3)),
+            vec![],
         )
     });
-    if let Some((what, org, id)) = bad.first() {
+    if let Some([Some(what), Some(org), Some(id)]) = bad.first() {
         let node = shown_node(caller, &[table.oid], org, id);
         Refusal::new(
             PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,

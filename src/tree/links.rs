@@ -534,16 +534,15 @@ fn add_keys(caller: pg_sys::Oid, links: &Table, tree: &Tree, org: &str, parent: 
     }
 }
 
-/// Judges the links that are there already, by the set.
+/// Judges the links that are there already, by the set, and as they are now: a transaction that keeps its
+/// snapshot may not see all of them.
 fn refuse_existing(caller: pg_sys::Oid, attached: &Links, links: &Table) {
     let sql = format!(
         "SELECT p.detail, p.org, p.id FROM ({}) p(org, id, problem, detail) LIMIT 1",
         attached.sql().problems(false)
     );
-    let bad = role::past_row_security_of(links.owner, || {
-        rows(&sql, &[], |row| (catalog::text(row, 1), catalog::text(row, 2), catalog::text(row, 3))).pop()
-    });
-    if let Some((what, org, id)) = bad {
+    let bad = role::as_table_owner_confined(links.owner, || plans::read::<3>(&sql, vec![])).pop();
+    if let Some([Some(what), Some(org), Some(id)]) = bad {
         let node = attach::shown_node(caller, &[links.oid, attached.tree], &org, &id);
         Refusal::new(
             PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,

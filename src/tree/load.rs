@@ -10,7 +10,7 @@ use super::locks::{self, Work};
 use super::{deferred, faults, maintain, path};
 use crate::catalog::{self, Table, ident, rows};
 use crate::error::Refusal;
-use crate::pg::{caller, role, session, settings, stale};
+use crate::pg::{caller, role, session, settings, stale, xact};
 use crate::tenant::binding;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -39,6 +39,7 @@ pub fn load_tree(target: Oid, staging: Oid) -> i64 {
     // Before the statement takes its snapshot: the parents it finds are to stay where they are.
     locks::take(target, load.org.as_deref(), Work::Place);
     load.refuse_deferred();
+    load.refuse_other_parents();
     let insert = || {
         let args: Vec<&str> = load.org.iter().map(String::as_str).collect();
         // The links are hashed once, not once a level, where the hash fits.
@@ -46,6 +47,7 @@ pub fn load_tree(target: Oid, staging: Oid) -> i64 {
         settings::with(&[(c"work_mem", &memory)], || caller::write(target, &load.insert(), &args))
     };
     let written = if may_mark { maintain::with_paths_given(target, insert) } else { insert() } as i64;
+    load.refuse_other_staging();
     if written != load.staged() {
         load.refuse_unplaced(skips_rows)
     }
@@ -251,9 +253,75 @@ impl Load {
         )
     }
 
-    /// A query on the staging table: `$1` is the bound org, unused where there is none.
+    /// A query on the staging table, of what the insert sees: `$1` is the bound org, unused where there is
+    /// none.
     fn ask(&self, sql: &str) -> Vec<[Option<String>; 3]> {
+        caller::read(sql, &[self.org.as_deref()])
+    }
+
+    /// The same of what the transaction sees. Where it keeps one snapshot, that may be something else.
+    fn ask_by_snapshot(&self, sql: &str) -> Vec<[Option<String>; 3]> {
         rows(sql, &[self.org.clone().into()], |row| [1, 2, 3].map(|n| catalog::opt_text(row, n)))
+    }
+
+    /// Places are what is so now, but the rows to be loaded are those that the transaction may have looked
+    /// at before: told by their versions.
+    fn refuse_other_staging(&self) {
+        let versions = format!(
+            "SELECT sum(hashtextextended(ROW(s.tableoid, s.ctid, s.xmin)::text, 0))::text, NULL, NULL FROM {} s",
+            self.staging.sql()
+        );
+        if xact::keeps_one_snapshot() && self.ask(&versions) != self.ask_by_snapshot(&versions) {
+            self.refuse_snapshot(format!("{} was changed", self.staging.shown()))
+        }
+    }
+
+    /// The foreign key goes by the snapshot, and places do not: both have to find the parents.
+    fn refuse_other_parents(&self) {
+        let orphans = self.orphans();
+        if xact::keeps_one_snapshot()
+            && self.ask(&orphans).is_empty() != self.ask_by_snapshot(&orphans).is_empty()
+        {
+            self.refuse_snapshot(format!("a parent in {} was inserted or deleted", self.tree.table.shown()))
+        }
+    }
+
+    /// Is the node that a staging row names in this column in the tree?
+    fn there(&self, key: &str) -> String {
+        let s = &self.tree.sql;
+        format!(
+            "SELECT FROM {table} t WHERE t.{o} = {org} AND t.{id} = s.{key}",
+            table = s.table,
+            o = s.org,
+            org = self.org_of("s"),
+            id = s.id,
+        )
+    }
+
+    /// Rows whose parents are neither in the tree nor in the staging table: one of them.
+    fn orphans(&self) -> String {
+        let s = &self.tree.sql;
+        format!(
+            "SELECT s.{id}::text, s.{parent}::text, NULL FROM {staging} s
+              WHERE s.{parent} IS NOT NULL AND NOT EXISTS ({in_tree})
+                AND NOT EXISTS (SELECT FROM {staging} p WHERE {p_org} = {org} AND p.{id} = s.{parent}) LIMIT 1",
+            id = s.id,
+            parent = s.parent,
+            staging = self.staging.sql(),
+            in_tree = self.there(&s.parent),
+            p_org = self.org_of("p"),
+            org = self.org_of("s"),
+        )
+    }
+
+    fn refuse_snapshot(&self, what: String) -> ! {
+        self.refuse(
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                format!("{what} after this transaction took its snapshot, which does not show it"),
+            )
+            .hint("Begin again; a load is best done at READ COMMITTED."),
+        )
     }
 
     fn staged(&self) -> i64 {
@@ -357,21 +425,7 @@ impl Load {
         {
             self.refuse(faults::bad_id(bad))
         }
-        let there = |alias: &str, key: &str| {
-            format!(
-                "SELECT FROM {table} t WHERE t.{o} = {org} AND t.{id} = {alias}.{key}",
-                table = s.table,
-                o = s.org
-            )
-        };
-        let orphan = self.ask(&format!(
-            "SELECT s.{id}::text, s.{parent}::text, NULL FROM {staging} s
-              WHERE s.{parent} IS NOT NULL AND NOT EXISTS ({in_tree})
-                AND NOT EXISTS (SELECT FROM {staging} p WHERE {p_org} = {org} AND p.{id} = s.{parent}) LIMIT 1",
-            in_tree = there("s", parent),
-            p_org = self.org_of("p"),
-        ));
-        if let [[Some(id), Some(parent), _], ..] = &orphan[..] {
+        if let [[Some(id), Some(parent), _], ..] = &self.ask(&self.orphans())[..] {
             self.refuse(faults::no_parent(id, parent))
         }
         // What is left is on a cycle or below one, or too deep: the links upwards from one such row.
@@ -385,7 +439,7 @@ impl Load {
                   WHERE NOT s.{id}::text = ANY (up.seen) AND up.n < {MAX_WALK})
              SELECT up.id::text, up.parent::text,
                     (SELECT t.{path} FROM {table} t WHERE t.{o} = up.org AND t.{id} = up.parent) FROM up ORDER BY up.n",
-            in_tree = there("s", id),
+            in_tree = self.there(id),
             path = s.path,
             table = s.table,
             o = s.org,
