@@ -1,6 +1,6 @@
 //! Finding what is wrong in a tree, and putting right what the links decide.
 
-use super::attach::{Tree, expected_triggers, in_partitions};
+use super::attach::{self, Tree, expected_triggers, in_partitions};
 use super::links::Links;
 use super::locks::{self, Work};
 use super::shape::OnDelete;
@@ -119,6 +119,16 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
         .collect()
 }
 
+/// Whoever drops a partition of a tree with CASCADE drops this key of all of it, and no delete in any org
+/// does what `on_delete` says any more.
+fn missing_key(tree: &Tree) -> Option<Problem> {
+    let c = &tree.columns;
+    attach::parent_key(&tree.table, c).is_none().then(|| {
+        let detail = format!("the foreign key ({}, {}) is missing; run attach_tree() again", c.org, c.parent);
+        (None, None, "key_missing".to_owned(), detail)
+    })
+}
+
 fn firing_triggers(table: &Table) -> Vec<String> {
     rows(
         "SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgenabled IN ('O', 'A')",
@@ -136,6 +146,7 @@ fn check_tree(
 > {
     let tree = Tree::get(table);
     let mut found = missing_triggers(&tree);
+    found.extend(missing_key(&tree));
     let bound = session::org();
     let read = |row: &spi::SpiHeapTupleData| {
         (catalog::opt_text(row, 1), catalog::opt_text(row, 2), catalog::text(row, 3), catalog::text(row, 4))
@@ -187,6 +198,9 @@ fn repair_tree(
     let missing = missing_triggers(&tree).len();
     if missing > 0 {
         log(&tree, only.as_deref(), "trigger_missing", missing as i64, None);
+    }
+    if missing_key(&tree).is_some() {
+        log(&tree, only.as_deref(), "key_missing", 1, None);
     }
     let (mut repaired, mut cycles, mut orphans) = (0, 0, 0);
     for org in &orgs {
