@@ -95,14 +95,6 @@ pub fn no_parent(id: &str, parent: &str) -> Refusal {
     .constraint("crm_tree_parent_in_org")
 }
 
-pub fn unwritten(id: &str) -> Refusal {
-    Refusal::new(
-        PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
-        format!("the path of node {} was not written", shown(id)),
-    )
-    .hint("Let BEFORE UPDATE triggers of yours return the row where a path is written; a null keeps it from being stored.")
-}
-
 pub fn of_trouble(trouble: &Trouble) -> Refusal {
     match trouble {
         Trouble::Cycle(ids) => cycle(ids),

@@ -8,7 +8,7 @@
 
 use super::history::{self, Change};
 use super::locks::{self, Work};
-use super::moves::{self, Touched, Trouble};
+use super::moves::{self, Touched};
 use super::path;
 use super::shape::{Shape, Sql};
 use super::{by_links, deferred, faults, judge};
@@ -37,8 +37,6 @@ struct Pending {
     unset: bool,
     /// Some rows could not be given one; each is judged at its own event.
     stuck: bool,
-    /// Rows whose events came while they, or what moved, had to wait for another's: judged when that has come.
-    passed: Vec<String>,
 }
 
 impl Pending {
@@ -49,7 +47,6 @@ impl Pending {
         self.inserted.extend(other.inserted);
         self.unset |= other.unset;
         self.stuck |= other.stuck;
-        self.passed.extend(other.passed);
     }
 }
 
@@ -406,46 +403,18 @@ fn settle_statement(call: &Call<'_>) {
     }
     // A trigger of the user's own may have repaired the org since.
     pending.unset |= !std::mem::take(&mut pending.inserted).is_empty();
-    // What moves, by an action of on_delete above all, may give rows a place that had none.
-    pending.unset |= pending.stuck && !pending.moved.is_empty();
     if !pending.moved.is_empty() || pending.unset {
         role::as_table_owner(shape.owner, || {
-            pending.moved = settle_moved(&shape, &key, std::mem::take(&mut pending.moved));
-            if pending.moved.is_empty() && std::mem::take(&mut pending.unset) {
+            settle_moved(&shape, &key.org, std::mem::take(&mut pending.moved));
+            if std::mem::take(&mut pending.unset) {
                 pending.stuck = !fill_unset(&shape, &key.org);
             }
         });
     }
-    if !pending.moved.is_empty() {
-        pending.passed.push(key.id);
-    } else if pending.stuck {
-        let mut judged = std::mem::take(&mut pending.passed);
-        judged.push(key.id);
-        role::as_table_owner(shape.owner, || {
-            for id in &judged {
-                let mut unplaced = why_unplaced(&shape, &key.org, id);
-                if unplaced == Some(Unplaced::HasPlace) {
-                    // A trigger of the user's own may have inserted the parent since.
-                    pending.stuck = !fill_unset(&shape, &key.org);
-                    unplaced = why_unplaced(&shape, &key.org, id);
-                }
-                match unplaced {
-                    None => {}
-                    Some(Unplaced::Waits) => pending.passed.push(id.clone()),
-                    Some(Unplaced::HasPlace) => refuse(&shape, faults::unwritten(id)),
-                }
-            }
-        });
-    }
-    if pending.stuck || !pending.moved.is_empty() {
+    if pending.stuck {
+        role::as_table_owner(shape.owner, || refuse_unplaced(&shape, &key));
         state(|s| s.pending.get_mut().entry(tree_org).or_default().merge(pending));
     }
-}
-
-/// May a row above the one of this event get another parent yet? One that was deleted is adopted from, or
-/// its children made roots, at an event that is to come; each row is judged at its own.
-fn may_be_given_a_parent(shape: &Shape) -> bool {
-    state(|s| s.deleted.contains(&shape.root))
 }
 
 /// Judges what moved and came, and leaves the paths as they are.
@@ -461,29 +430,16 @@ fn settle_by_links(shape: &Shape, key: &Key, pending: &mut Pending) {
         .unwrap_or_else(|refusal| refuse(shape, *refusal));
 }
 
-/// Answers what has to wait for the event of another row.
-fn settle_moved(
-    shape: &Shape,
-    key: &Key,
-    mut moved: HashMap<String, Vec<String>>,
-) -> HashMap<String, Vec<String>> {
+fn settle_moved(shape: &Shape, org: &str, mut moved: HashMap<String, Vec<String>>) {
     if moved.is_empty() {
-        return moved;
+        return;
     }
-    let org = key.org.as_str();
     let tree_org = (shape.root, org.to_owned());
-    let mut waits = false;
     let is_inside = state(|s| s.rewriting.is_some_and(|(root, _)| root == shape.root));
     until_quiet((&shape.schema, &shape.name), || {
         let (touched, others) = load(&shape.sql(), org, moved.keys().cloned().collect(), &moved);
-        let finals = match moves::final_paths(&touched, &others) {
-            Ok(finals) => finals,
-            Err(Trouble::NoParent { id, .. }) if id != key.id && may_be_given_a_parent(shape) => {
-                waits = true;
-                return;
-            }
-            Err(trouble) => refuse(shape, faults::of_trouble(&trouble)),
-        };
+        let finals = moves::final_paths(&touched, &others)
+            .unwrap_or_else(|trouble| refuse(shape, faults::of_trouble(&trouble)));
         let batches = moves::rewrites(&touched, &finals);
         rewrite(shape.root, || {
             for batch in &batches {
@@ -500,13 +456,9 @@ fn settle_moved(
             }
         }
     });
-    if waits {
-        return moved;
-    }
     if is_inside {
         state(|s| s.meanwhile.entry(tree_org).or_default().extend(moved));
     }
-    HashMap::new()
 }
 
 /// Rewrites paths until no trigger of the user's own that fired has moved what was placed, or built on
@@ -788,55 +740,48 @@ fn refuse_beyond_limits(shape: &Shape, row: &Row<'_>) {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unplaced {
-    /// For the event of a row above it.
-    Waits,
-    /// Its links lead to one.
-    HasPlace,
+/// A row that could not be placed, and whose links lead to a place, lies beyond the limits.
+fn refuse_beyond(shape: &Shape, walked: &[String], above: &str) -> ! {
+    let depth = path::depth(above) + walked.len() as i32;
+    let refusal = faults::beyond_limits(walked, above, shape.max_depth)
+        .unwrap_or_else(|| faults::too_deep(&walked[0], depth, shape.max_depth));
+    refuse(shape, refusal)
 }
 
-/// Refuses a row whose event this is, or was, if it has no path and can have none. Answers why it has none
-/// where it may have one.
-fn why_unplaced(shape: &Shape, org: &str, id: &str) -> Option<Unplaced> {
+/// Says why the row of this event, if it has no path, can have none.
+fn refuse_unplaced(shape: &Shape, key: &Key) {
     let sql = shape.sql();
     let mut walked: Vec<String> = Vec::new();
     let mut seen: HashSet<String> = HashSet::new();
-    let mut at = id.to_owned();
+    let mut at = key.id.clone();
     while walked.len() < MAX_WALK {
-        let row = spi::read::<3>(&sql.nodes(), vec![Arg::Text(org), Arg::Texts(vec![at.clone()])])
+        let row = spi::read::<3>(&sql.nodes(), vec![Arg::Text(&key.org), Arg::Texts(vec![at.clone()])])
             .into_iter()
             .next();
         let Some([_, parent, stored]) = row else {
             match walked.last() {
-                None => return None, // The row was deleted again.
-                Some(child) if child != id && may_be_given_a_parent(shape) => return Some(Unplaced::Waits),
                 Some(child) => refuse(shape, faults::no_parent(child, &at)),
+                None => return, // The row was deleted again.
             }
         };
-        let above = match (stored, parent) {
-            (Some(_), _) if walked.is_empty() => return None, // This one has its path.
-            (Some(stored), _) => stored,
-            (None, parent) => {
-                seen.insert(at.clone());
-                walked.push(at);
-                match parent {
-                    None => "/".to_owned(),
-                    Some(parent) => {
-                        if seen.contains(&parent) {
-                            let from = walked.iter().position(|id| *id == parent).unwrap_or(0);
-                            refuse(shape, faults::cycle(&walked[from..]))
-                        }
-                        at = parent;
-                        continue;
-                    }
-                }
+        if let Some(stored) = stored {
+            if walked.is_empty() {
+                return; // This one has its path.
             }
-        };
-        if let Some(refusal) = faults::beyond_limits(&walked, &above, shape.max_depth) {
-            refuse(shape, refusal)
+            refuse_beyond(shape, &walked, &stored)
         }
-        return Some(Unplaced::HasPlace);
+        seen.insert(at.clone());
+        walked.push(at);
+        match parent {
+            None => refuse_beyond(shape, &walked, "/"),
+            Some(parent) => {
+                if seen.contains(&parent) {
+                    let from = walked.iter().position(|id| *id == parent).unwrap_or(0);
+                    refuse(shape, faults::cycle(&walked[from..]))
+                }
+                at = parent;
+            }
+        }
     }
-    refuse(shape, faults::too_deep(id, MAX_WALK as i32, shape.max_depth))
+    refuse(shape, faults::too_deep(&key.id, MAX_WALK as i32, shape.max_depth))
 }
