@@ -96,10 +96,11 @@ AS $$
 DECLARE
     wish date := coalesce($1, 'infinity');
     day  date;
+    again boolean := false;
 BEGIN
     LOOP
         SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
-         WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= wish
+         WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= wish AND (s.snapshot_date < wish OR NOT again)
          ORDER BY s.snapshot_date DESC LIMIT 1;
         -- A range in the order of the key: for a row of one day the planner may read the org's month through.
         PERFORM FROM @schema@.fct_account_arr_snapshot f
@@ -107,7 +108,8 @@ BEGIN
         IF FOUND OR day IS NULL THEN
             RETURN day;
         END IF;
-        wish := day - 1;
+        wish := day;
+        again := true;
     END LOOP;
 END
 $$;

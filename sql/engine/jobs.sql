@@ -151,7 +151,7 @@ BEGIN
     END IF;
     result := crm_tree._job_call(proc, config::pg_catalog.jsonb)::pg_catalog.text;
     SET CONSTRAINTS ALL IMMEDIATE;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
     GET STACKED DIAGNOSTICS failed_with = RETURNED_SQLSTATE, error = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
     result := NULL;
     error := pg_catalog.concat_ws(': ', error, CASE WHEN detail OPERATOR(pg_catalog.<>) '' THEN detail END);
@@ -184,7 +184,7 @@ BEGIN
         -- Anybody can attach a tree and spoil it; the others' jobs go on.
         BEGIN
             RETURN QUERY SELECT crm_tree._tree_orgs(tree);
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             RAISE WARNING 'the orgs of tree % cannot be listed: %', tree, SQLERRM;
         END;
     END LOOP;
@@ -224,7 +224,7 @@ BEGIN
         BEGIN
             SELECT * INTO counts FROM crm_tree.repair_tree(tree.relation, bound);
             total := total || jsonb_build_object(tree.relation::text, to_jsonb(counts));
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             RAISE WARNING 'tree % cannot be repaired: %', tree.relation, SQLERRM;
             total := total || jsonb_build_object(tree.relation::text, jsonb_build_object('sqlstate', SQLSTATE, 'error', SQLERRM));
             failed := true;
