@@ -177,8 +177,14 @@ pub fn as_table_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
 
 /// The same for a function that reads or defines on its caller's demand, as maintenance of the
 /// server's own does it: nothing of the owner's (an index expression, a trigger) may leave work
-/// or settings behind for what is later done as the caller.
+/// or settings behind for what is later done as the caller. Nor does it see what the caller does: it is
+/// behind the wall also where he is not.
 pub fn as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
+    act_as_owner(owner, confined(owner), Reach::Statement, || settings::taking_back(work))
+}
+
+/// The same for what writes rows and so fires the owner's triggers, as any write of the caller's would.
+pub fn writing_as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
     act_as_owner(owner, as_open_as_now() | confined(owner), Reach::Statement, || settings::taking_back(work))
 }
 
@@ -194,8 +200,8 @@ pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
 /// Defines as the owner of a table what he could define himself, past the row security that he put on it:
 /// keys are checked for every org. What his table refers to may be others'.
 pub fn defining_as_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, || {
-        settings::taking_back(|| frames::own(Reach::ForeignKeyCheck, work))
+    act_as(owner, confined(owner), || {
+        past_own_row_security(|| settings::taking_back(|| frames::own(Reach::ForeignKeyCheck, work)))
     })
 }
 
@@ -217,6 +223,10 @@ fn as_open_as_now() -> u32 {
 
 /// Plans statements as the current user past the row security he put on his own tables.
 pub(super) fn planning_past_row_security<R>(work: impl FnOnce() -> R) -> R {
+    past_own_row_security(work)
+}
+
+fn past_own_row_security<R>(work: impl FnOnce() -> R) -> R {
     act_as(current(), pg_sys::SECURITY_NOFORCE_RLS, work)
 }
 

@@ -213,7 +213,7 @@ fn repair_tree(
         let was_deferred = deferred::is_flagged(&tree_org);
         // What was left behind on purpose is no drift; what is still there when it has been mended is.
         let before = if was_deferred { Vec::new() } else { drift(&tree, org) };
-        role::as_table_owner_confined(tree.table.owner, || {
+        role::writing_as_table_owner_confined(tree.table.owner, || {
             maintain::until_quiet((&tree.table.schema, &tree.table.name), || {
                 let written = maintain::rewrite(tree.table.oid, || {
                     plans::write::<1>(&tree.sql.repair(), vec![Arg::Text(org)])

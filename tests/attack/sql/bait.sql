@@ -45,6 +45,22 @@ SELECT crm_tree.protect('lair.named', 'name');
 CREATE TABLE public.product (id bigint PRIMARY KEY, name text NOT NULL);
 SELECT count(*) FROM crm_tree.audit_walls() WHERE object ~ 'product';
 DROP TABLE public.product, lair.named, lair.bait;
+-- SHOULD GAIN NOTHING: an SQL function of hers, planned in the CHECK of a table that a superuser protects, that reads every org
+\c - mallory_the_app_user
+CREATE TABLE lair.vault (org_id bigint NOT NULL, x text);
+CREATE TABLE lair.loot (x text);
+CREATE FUNCTION lair.keep(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO lair.loot VALUES ($1); RETURN true; END $$;
+CREATE FUNCTION lair.peeks(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE TABLE lair.peek (org_id bigint, id int, CHECK (lair.peeks(1)));
+CREATE OR REPLACE FUNCTION lair.peeks(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT bool_and(lair.keep(org_id || x)) FROM lair.vault';
+INSERT INTO lair.vault VALUES (1, 'one'), (2, 'two');
+SELECT crm_tree.protect('lair.vault');
+\c - :super
+SELECT crm_tree.alter_table('lair.peek', 'ALTER COLUMN org_id SET NOT NULL');
+SELECT crm_tree.protect('lair.peek');
+SELECT crm_tree.attach_tree('lair.peek', 'id', 'id');
+SELECT * FROM lair.loot;
+DROP TABLE lair.vault, lair.loot, lair.peek;
 -- A view upon views, each of which names all columns of the one below: looked at once
 \c - mallory_the_app_user
 CREATE TABLE lair.base (a int, b int, c int);
