@@ -108,10 +108,10 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
             return false;
         }
         door::expect_read_only();
-        for entry in super::relation::list(tables) {
+        upsert::note(super::relation::list(tables).map(|entry| {
             let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
-            upsert::note(entry.relid, entry.requiredPerms, entry.updatedCols);
-        }
+            (entry.relid, entry.requiredPerms, entry.updatedCols.cast_const())
+        }));
         if is_asked() {
             for entry in super::relation::list(tables) {
                 let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
@@ -140,10 +140,10 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
             return false;
         }
         door::expect_read_only();
-        for info in super::relation::list(infos) {
+        upsert::note(super::relation::list(infos).map(|info| {
             let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
-            upsert::note(info.relid, info.requiredPerms, info.updatedCols);
-        }
+            (info.relid, info.requiredPerms, info.updatedCols.cast_const())
+        }));
         if is_asked() {
             for info in super::relation::list(infos) {
                 let info = &*info.cast::<pg_sys::RTEPermissionInfo>();

@@ -200,7 +200,7 @@ pub fn column_type(relation: Oid, column: i16) -> String {
 }
 
 /// The elements of a list of pointers.
-pub(super) unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut std::ffi::c_void> {
+pub(super) unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut std::ffi::c_void> + Clone {
     // SAFETY: the caller's list is null or holds pointers, and stays as it is meanwhile.
     let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
     // SAFETY: as above.

@@ -24,16 +24,32 @@ pub(super) fn init() {
     xact::at_top_end(|| WRITTEN.with(|w| w.borrow_mut().clear()));
 }
 
-/// Told of each relation that a statement touches, before its triggers fire.
+/// What a statement does with a relation: the rights it requires, and the columns it updates.
+pub(super) type Touched = (Oid, pg_sys::AclMode, *const pg_sys::Bitmapset);
+
+/// Told of the relations that a statement touches, before its triggers fire. A WITH may have it touch one
+/// twice.
 ///
 /// # Safety
-/// `updated` is a statement's set of columns, or null.
+/// The sets of columns are the statement's, or null.
 #[inline]
-pub(super) unsafe fn note(relation: Oid, required: pg_sys::AclMode, updated: *const pg_sys::Bitmapset) {
-    let has = |right: u32| required & right as pg_sys::AclMode != 0;
-    if !has(pg_sys::ACL_INSERT) || !has(pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE) {
+pub(super) unsafe fn note(touched: impl Iterator<Item = Touched> + Clone) {
+    if !touched.clone().any(|(_, required, _)| has(required, pg_sys::ACL_INSERT)) {
         return;
     }
+    for one in touched {
+        if has(one.1, pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE) {
+            // SAFETY: as the caller says.
+            unsafe { remember(one) }
+        }
+    }
+}
+
+fn has(required: pg_sys::AclMode, right: u32) -> bool {
+    required & right as pg_sys::AclMode != 0
+}
+
+unsafe fn remember((relation, required, updated): Touched) {
     WRITTEN.with(|w| {
         let mut all = w.borrow_mut();
         let known = all.iter().position(|written| written.relation == relation).unwrap_or_else(|| {
@@ -41,7 +57,7 @@ pub(super) unsafe fn note(relation: Oid, required: pg_sys::AclMode, updated: *co
             all.len() - 1
         });
         let written = &mut all[known];
-        written.deletes |= has(pg_sys::ACL_DELETE);
+        written.deletes |= has(required, pg_sys::ACL_DELETE);
         let mut member = -1;
         loop {
             // SAFETY: as the caller says; raises nothing.

@@ -77,7 +77,7 @@ struct State {
     /// rows below it that know its old place.
     deleted: HashSet<Oid>,
     /// Nodes that a statement deletes, with their paths, whose children are to be adopted.
-    leaving: HashMap<(Oid, String), Vec<Leaving>>,
+    leaving: Restored<HashMap<(Oid, String), Vec<Leaving>>>,
     /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
     /// fires runs its statements deeper, and gets no exemption.
     rewriting: Option<(Oid, i32)>,
@@ -109,10 +109,16 @@ fn state<R>(work: impl FnOnce(&mut State) -> R) -> R {
 
 pub fn init() {
     xact::at_top_end(|| state(|s| *s = State::default()));
-    xact::at_sub_start(|level| state(|s| s.pending.started(level)));
+    xact::at_sub_start(|level| {
+        state(|s| {
+            s.pending.started(level);
+            s.leaving.started(level);
+        });
+    });
     xact::at_sub_end(|end, level| {
         state(|s| {
             s.pending.ended(end, level);
+            s.leaving.ended(end, level);
             if end == End::RolledBack {
                 // A parent inserted in the savepoint is gone.
                 s.parents.clear();
@@ -186,7 +192,7 @@ fn leave(shape: &Shape, row: &Row<'_>) {
         if shape.adopts
             && let Some(key) = Key::of(shape, row)
         {
-            let leaving = s.leaving.entry((shape.root, key.org)).or_default();
+            let leaving = s.leaving.get_mut().entry((shape.root, key.org)).or_default();
             if leaving.len() < MAX_LEAVING {
                 leaving.push((key.id, row.text(shape.path)));
             }
@@ -403,6 +409,8 @@ fn settle_statement(call: &Call<'_>) {
     }
     // A trigger of the user's own may have repaired the org since.
     pending.unset |= !std::mem::take(&mut pending.inserted).is_empty();
+    // What moves, by an action of on_delete above all, may give rows a place that had none.
+    pending.unset |= pending.stuck && !pending.moved.is_empty();
     if !pending.moved.is_empty() || pending.unset {
         role::as_table_owner(shape.owner, || {
             settle_moved(&shape, &key.org, std::mem::take(&mut pending.moved));
@@ -514,10 +522,12 @@ pub fn load(
     (touched, others)
 }
 
-fn set_own_rows(shape: &Shape, org: &str, rows: Vec<(String, String)>) {
+fn set_own_rows(shape: &Shape, org: &str, mut rows: Vec<(String, String)>) {
     if rows.is_empty() {
         return;
     }
+    // In one order: old rows without a path may be others' to write too.
+    rows.sort_unstable();
     let depths = rows.iter().map(|(_, p)| path::depth(p)).collect();
     let (ids, paths) = rows.into_iter().unzip();
     spi::write::<0>(
@@ -656,7 +666,7 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
     };
     let tree_org = (shape.root, key.org.clone());
     let mut paths: HashMap<String, Option<String>> =
-        state(|s| s.leaving.remove(&tree_org)).unwrap_or_default().into_iter().collect();
+        state(|s| s.leaving.get_mut().remove(&tree_org)).unwrap_or_default().into_iter().collect();
     paths.entry(key.id).or_insert_with(|| old.text(shape.path));
     let sql = shape.sql();
     let org = key.org.as_str();

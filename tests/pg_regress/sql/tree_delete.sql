@@ -271,6 +271,24 @@ BEGIN
 END
 $$;
 SELECT count(*) BETWEEN 1 AND 256 AS few FROM pg_backend_memory_contexts WHERE name = 'CachedPlanSource' AND ident ~ 'materialized_path';
+-- Rows inserted below one that the same MERGE deletes: they have their place when it has been adopted from
+CREATE TABLE del.merged (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('del.merged', 'id', 'parent', on_delete => 'adopt');
+INSERT INTO del.merged VALUES (1, 1, NULL), (1, 2, 1), (1, 3, 1);
+MERGE INTO del.merged m USING generate_series(1, 6) s(id) ON m.org_id = 1 AND m.id = s.id
+ WHEN MATCHED AND s.id = 2 THEN UPDATE SET parent = NULL WHEN MATCHED AND s.id = 3 THEN DELETE
+ WHEN NOT MATCHED THEN INSERT (org_id, id, parent) VALUES (1, s.id, s.id - 1);
+SELECT id, parent, materialized_path FROM del.merged ORDER BY id;
+-- A delete that was rolled back is adopted from no more
+BEGIN;
+SAVEPOINT s;
+DELETE FROM del.merged WHERE id = 4;
+ROLLBACK TO s;
+UPDATE del.merged SET parent = 2 WHERE id = 4;
+DELETE FROM del.merged WHERE id = 4;
+SELECT id, parent, materialized_path FROM del.merged ORDER BY id;
+COMMIT;
+SELECT * FROM crm_tree.check_tree('del.merged');
 -- Deleting all.
 DELETE FROM del.plain_adopt; DELETE FROM del.by_id_rootify; DELETE FROM del.by_org_restrict; DELETE FROM del.by_id_cascade;
 SELECT (SELECT count(*) FROM del.plain_adopt) + (SELECT count(*) FROM del.by_id_rootify) + (SELECT count(*) FROM del.by_org_restrict) + (SELECT count(*) FROM del.by_id_cascade) AS left;
