@@ -107,6 +107,9 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
         {
             return false;
         }
+        if !loud && role::is_defining() {
+            return false;
+        }
         door::expect_read_only();
         upsert::note(super::relation::list(tables).map(|entry| {
             let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
@@ -137,6 +140,9 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
         if let Some(next) = NEXT_PERMS
             && !next(tables, infos, loud)
         {
+            return false;
+        }
+        if !loud && role::is_defining() {
             return false;
         }
         door::expect_read_only();

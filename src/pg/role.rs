@@ -113,6 +113,8 @@ thread_local! {
     static EXEMPTED: Cell<u32> = const { Cell::new(0) };
     /// Of it, what is done for somebody whom no row security holds back.
     static OPEN: Cell<u32> = const { Cell::new(0) };
+    /// Definitions of ours under way, in an owner's name.
+    static DEFINING: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Do we work for somebody whom no row security holds back?
@@ -192,17 +194,31 @@ pub fn writing_as_table_owner_confined<R>(owner: Oid, work: impl FnOnce() -> R) 
 /// alone are not enough under FORCE ROW LEVEL SECURITY. For statements that fire no trigger, since
 /// that would go past it too.
 pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as_owner(owner, confined(owner) | pg_sys::SECURITY_NOFORCE_RLS, Reach::ForeignKeyCheck, || {
-        settings::taking_back(|| frames::own(Reach::ForeignKeyCheck, work))
+    act_as_owner(owner, confined(owner), Reach::ForeignKeyCheck, || {
+        planning_past_row_security(|| settings::taking_back(|| frames::own(Reach::ForeignKeyCheck, work)))
     })
 }
 
-/// Defines as the owner of a table what he could define himself, past the row security that he put on it:
-/// keys are checked for every org. What his table refers to may be others'.
+struct EndOfDefining;
+
+impl Drop for EndOfDefining {
+    fn drop(&mut self) {
+        DEFINING.set(DEFINING.get() - 1);
+    }
+}
+
+/// Defines as the owner of a table what he could define himself, behind his wall; what his table refers to
+/// may be others'. Foreign keys are checked row by row, for every org: in the place of the query that
+/// PostgreSQL checks one with, a builtin called in a CHECK may run one.
 pub fn defining_as_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    act_as(owner, confined(owner), || {
-        past_own_row_security(|| settings::taking_back(|| frames::own(Reach::ForeignKeyCheck, work)))
-    })
+    DEFINING.set(DEFINING.get() + 1);
+    let _end = EndOfDefining;
+    act_as(owner, confined(owner), || settings::taking_back(work))
+}
+
+/// Are keys to be checked row by row?
+pub(super) fn is_defining() -> bool {
+    DEFINING.get() > 0
 }
 
 /// Works as the caller again, inside of work done as the table's owner: for what needs rights on the
@@ -223,10 +239,6 @@ fn as_open_as_now() -> u32 {
 
 /// Plans statements as the current user past the row security he put on his own tables.
 pub(super) fn planning_past_row_security<R>(work: impl FnOnce() -> R) -> R {
-    past_own_row_security(work)
-}
-
-fn past_own_row_security<R>(work: impl FnOnce() -> R) -> R {
     act_as(current(), pg_sys::SECURITY_NOFORCE_RLS, work)
 }
 

@@ -60,6 +60,27 @@ SELECT crm_tree.alter_table('lair.peek', 'ALTER COLUMN org_id SET NOT NULL');
 SELECT crm_tree.protect('lair.peek');
 SELECT crm_tree.attach_tree('lair.peek', 'id', 'id');
 SELECT * FROM lair.loot;
+-- The same by a builtin that runs a query of its own, and in an index that a superuser looks at without the guard
+\c - mallory_the_app_user
+CREATE FUNCTION lair.keep_query(text) RETURNS tsquery LANGUAGE plpgsql AS $$ BEGIN INSERT INTO lair.loot VALUES ($1); RETURN 'a'::tsquery; END $$;
+CREATE TABLE lair.room (org_id bigint NOT NULL, x text);
+CREATE TABLE lair.door (org_id bigint, CHECK (org_id IS NULL OR ts_rewrite('a', 'SELECT ''a''::tsquery, lair.keep_query(org_id || x) FROM lair.room') IS NOT NULL));
+INSERT INTO lair.door VALUES (1);
+INSERT INTO lair.room VALUES (1, 'one'), (2, 'two');
+SELECT crm_tree.protect('lair.room');
+CREATE FUNCTION lair.looks(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE TABLE lair.hall (org_id bigint, id int, parent int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('lair.hall', 'id', 'parent');
+CREATE INDEX ON lair.hall (org_id) WHERE lair.looks(1);
+CREATE OR REPLACE FUNCTION lair.looks(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT bool_and(lair.keep(org_id || x)) FROM lair.room';
+\c - :super
+SELECT crm_tree.alter_table('lair.door', 'ALTER COLUMN org_id TYPE integer');
+SET crm_tree.guard = off;
+SELECT crm_tree.alter_table('lair.door', 'ALTER COLUMN org_id TYPE integer');
+SELECT * FROM crm_tree.check_tree('lair.hall');
+SELECT * FROM lair.loot;
+RESET crm_tree.guard;
+DROP TABLE lair.door, lair.hall, lair.room;
 DROP TABLE lair.vault, lair.loot, lair.peek;
 -- A view upon views, each of which names all columns of the one below: looked at once
 \c - mallory_the_app_user
