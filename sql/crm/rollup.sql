@@ -96,11 +96,10 @@ AS $$
 DECLARE
     wish date := coalesce($1, 'infinity');
     day  date;
-    again boolean := false;
 BEGIN
     LOOP
         SELECT s.snapshot_date INTO day FROM @schema@.arr_snapshot_status s
-         WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= wish AND (s.snapshot_date < wish OR NOT again)
+         WHERE s.org_id = crm_tree.current_org() AND s.snapshot_date <= wish AND s.snapshot_date IS DISTINCT FROM day
          ORDER BY s.snapshot_date DESC LIMIT 1;
         -- A range in the order of the key: for a row of one day the planner may read the org's month through.
         PERFORM FROM @schema@.fct_account_arr_snapshot f
@@ -109,7 +108,6 @@ BEGIN
             RETURN day;
         END IF;
         wish := day;
-        again := true;
     END LOOP;
 END
 $$;

@@ -111,7 +111,7 @@ pub struct PutBack<T: Copy + 'static> {
 }
 
 impl<T: Copy> PutBack<T> {
-    fn set(of: &'static LocalKey<Cell<Option<T>>>, now: Option<T>) -> PutBack<T> {
+    pub(super) fn set(of: &'static LocalKey<Cell<Option<T>>>, now: Option<T>) -> PutBack<T> {
         PutBack { of, before: of.replace(now) }
     }
 }

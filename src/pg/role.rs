@@ -1,6 +1,6 @@
 //! Roles: who is asking, what they may, and acting for another with the rights that need it.
 
-use super::frames::Reach;
+use super::frames::{PutBack, Reach};
 use super::{frames, settings};
 use pgrx::pg_sys::Oid;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
@@ -113,8 +113,8 @@ thread_local! {
     static EXEMPTED: Cell<u32> = const { Cell::new(0) };
     /// Of it, what is done for somebody whom no row security holds back.
     static OPEN: Cell<u32> = const { Cell::new(0) };
-    /// Definitions of ours under way, in an owner's name.
-    static DEFINING: Cell<u32> = const { Cell::new(0) };
+    /// Is a definition of ours under way, in an owner's name?
+    static DEFINING: Cell<Option<()>> = const { Cell::new(None) };
 }
 
 /// Do we work for somebody whom no row security holds back?
@@ -199,26 +199,17 @@ pub fn past_row_security_of<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
     })
 }
 
-struct EndOfDefining;
-
-impl Drop for EndOfDefining {
-    fn drop(&mut self) {
-        DEFINING.set(DEFINING.get() - 1);
-    }
-}
-
 /// Defines as the owner of a table what he could define himself, behind his wall; what his table refers to
 /// may be others'. Foreign keys are checked row by row, for every org: in the place of the query that
 /// PostgreSQL checks one with, a builtin called in a CHECK may run one.
 pub fn defining_as_owner<R>(owner: Oid, work: impl FnOnce() -> R) -> R {
-    DEFINING.set(DEFINING.get() + 1);
-    let _end = EndOfDefining;
+    let _put_back = PutBack::set(&DEFINING, Some(()));
     act_as(owner, confined(owner), || settings::taking_back(work))
 }
 
 /// Are keys to be checked row by row?
 pub(super) fn is_defining() -> bool {
-    DEFINING.get() > 0
+    DEFINING.get().is_some()
 }
 
 /// Works as the caller again, inside of work done as the table's owner: for what needs rights on the

@@ -1,4 +1,5 @@
-//! Statements that insert, and may update or delete besides: INSERT … ON CONFLICT DO UPDATE, MERGE.
+//! Statements that insert, and may update or delete besides: INSERT … ON CONFLICT DO UPDATE, MERGE, those
+//! with a WITH that writes.
 //!
 //! PostgreSQL fires the BEFORE STATEMENT triggers of INSERT first. A lock taken for an insert alone would
 //! have to be raised by those of UPDATE, while others who share it wait to raise theirs.

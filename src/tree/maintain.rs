@@ -375,21 +375,21 @@ pub fn settle<'a>(call: &Call<'a>) -> Outcome<'a> {
         return Outcome::Done;
     }
     let is_insert = call.event() == Event::Insert;
-    if is_insert && !call.new_row().is_null(Shape::of(call).path) {
+    let shape = Shape::of(call);
+    if is_insert && !call.new_row().is_null(shape.path) {
         return Outcome::Done;
     }
     if !is_settled {
-        settle_statement(call);
+        settle_statement(call, &shape);
     }
-    if is_insert && has_deleted && Shape::of(call).linked {
+    if is_insert && has_deleted && shape.linked {
         return judge::settle(call);
     }
     Outcome::Done
 }
 
-fn settle_statement(call: &Call<'_>) {
-    let shape = Shape::of(call);
-    let Some(key) = Key::of(&shape, &call.new_row()) else {
+fn settle_statement(call: &Call<'_>, shape: &Shape) {
+    let Some(key) = Key::of(shape, &call.new_row()) else {
         return;
     };
     let tree_org = (shape.root, key.org.clone());
@@ -401,7 +401,7 @@ fn settle_statement(call: &Call<'_>) {
         return;
     };
     if deferred::is_flagged(&tree_org) {
-        settle_by_links(&shape, &key, &mut pending);
+        settle_by_links(shape, &key, &mut pending);
         if pending.stuck {
             state(|s| s.pending.get_mut().entry(tree_org).or_default().merge(pending));
         }
@@ -413,14 +413,14 @@ fn settle_statement(call: &Call<'_>) {
     pending.unset |= pending.stuck && !pending.moved.is_empty();
     if !pending.moved.is_empty() || pending.unset {
         role::as_table_owner(shape.owner, || {
-            settle_moved(&shape, &key.org, std::mem::take(&mut pending.moved));
+            settle_moved(shape, &key.org, std::mem::take(&mut pending.moved));
             if std::mem::take(&mut pending.unset) {
-                pending.stuck = !fill_unset(&shape, &key.org);
+                pending.stuck = !fill_unset(shape, &key.org);
             }
         });
     }
     if pending.stuck {
-        role::as_table_owner(shape.owner, || refuse_unplaced(&shape, &key));
+        role::as_table_owner(shape.owner, || refuse_unplaced(shape, &key));
         state(|s| s.pending.get_mut().entry(tree_org).or_default().merge(pending));
     }
 }
