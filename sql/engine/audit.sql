@@ -332,9 +332,9 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
     SELECT CASE WHEN i.indisexclusion THEN 'exclusion_without_org' ELSE 'unique_without_org' END, 'fix', format('%s.%I', w.name, c.relname),
            'It leaves the org out, and answers "taken" for another org''s value, through ON CONFLICT too.',
            CASE WHEN i.indisexclusion THEN
-                    CASE WHEN m.amname = 'gist' THEN 'CREATE EXTENSION IF NOT EXISTS btree_gist; ' ELSE '' END
-                    || crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
-                              overlay(pg_get_constraintdef(k.oid) PLACING format('(%I WITH =, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1)))
+                    CASE WHEN e.method = 'gist' THEN 'CREATE EXTENSION IF NOT EXISTS btree_gist; ' ELSE '' END
+                    || crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I EXCLUDE USING %I (%I WITH =, %s', k.conname, k.conname, e.method, w.org_column,
+                              substr(pg_get_constraintdef(k.oid), length(e.head) + 1)))
                 WHEN k.oid IS NOT NULL THEN
                     crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
                            overlay(pg_get_constraintdef(k.oid) PLACING format('(%I, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1)))
@@ -346,17 +346,22 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
      CROSS JOIN LATERAL (
          SELECT format('CREATE UNIQUE INDEX %I ON %s%I.%I USING %I (', c.relname, CASE c.relkind WHEN 'I' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname, m.amname) AS head
            FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = w.relation) d
+     -- These two take one column alone.
+     CROSS JOIN LATERAL (
+         SELECT CASE m.amname WHEN 'hash' THEN 'btree' WHEN 'spgist' THEN 'gist' ELSE m.amname END AS method, format('EXCLUDE USING %I (', m.amname) AS head) e
      WHERE (i.indisunique OR i.indisexclusion) AND NOT w.attnum = ANY (i.indkey::int2[]) AND NOT c.relispartition
     UNION ALL
     -- Of a table's columns pg_stats shows nothing to whom row security applies; it does not know of indexes.
     SELECT 'expression_statistics', 'info', c.oid::regclass::text,
            'ANALYZE keeps values of its expression, of every org, where the table''s owner and pg_read_all_data read them.',
-           string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0; ', c.oid::regclass, t.attnum), '' ORDER BY t.attnum)
-             || format('DELETE FROM pg_catalog.pg_statistic WHERE starelid = %s;', c.oid)
-      FROM walled w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid
+           -- Not while the fix of its key is to make another index, with the columns counted otherwise.
+           CASE WHEN NOT (i.indisunique OR i.indisexclusion) OR w.attnum = ANY (i.indkey::int2[]) THEN
+               string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0; ', c.oid::regclass, t.attnum), '' ORDER BY t.attnum)
+                 || format('DELETE FROM pg_catalog.pg_statistic WHERE starelid = %s;', c.oid) END
+      FROM walled w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
       JOIN pg_attribute t ON t.attrelid = c.oid AND i.indkey[t.attnum - 1] = 0
-     WHERE i.indexprs IS NOT NULL AND NOT c.relispartition AND coalesce(t.attstattarget, -1) <> 0
-     GROUP BY c.oid
+     WHERE i.indexprs IS NOT NULL AND coalesce(t.attstattarget, -1) <> 0
+     GROUP BY c.oid, i.indisunique, i.indisexclusion, i.indkey::int2[], w.attnum
     UNION ALL
     SELECT DISTINCT 'sequence_readable', 'fix', s.oid::regclass::text,
            format('%s may read or set it, and so learn how much other orgs write.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END),

@@ -57,7 +57,7 @@ BEGIN
     END IF;
 END
 $$;
-SELECT holes.make(name, true) FROM unnest('{t03_rls_off,t04_no_wall,t05_base_open,t08_truncate_gone,t09_truncate_off,t10_grants,t11_inherits,t16_seen,t19_rule,t21_unique,t27_nullable}'::text[]) name;
+SELECT holes.make(name, true) FROM unnest('{t03_rls_off,t04_no_wall,t05_base_open,t08_truncate_gone,t09_truncate_off,t10_grants,t11_inherits,t16_seen,t19_rule,t21_unique,t21_methods,t27_nullable}'::text[]) name;
 SELECT holes.make(name, false) FROM unnest('{t02_not_forced,t06_ored,t07_check_open,t12_fallback,t13_or_null,t14_setting,t15_functions,t28_open}'::text[]) name;
 -- 1: an org column and no row security
 CREATE TABLE holes.t01_no_rls (tenant_id uuid NOT NULL, id int, PRIMARY KEY (tenant_id, id));
@@ -85,6 +85,7 @@ CREATE TABLE holes.t11_child () INHERITS (holes.t11_inherits);
 CREATE TABLE holes.t11_parted (org_id bigint NOT NULL, id int, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
 SELECT crm_tree.protect('holes.t11_parted');
 CREATE TABLE holes.t11_part PARTITION OF holes.t11_parted DEFAULT;
+CREATE INDEX t11_expression ON holes.t11_parted (org_id, abs(id));
 CREATE TABLE holes.t11_outer (org_id bigint, id int);
 SELECT holes.make('t11_walled_child', true);
 ALTER TABLE holes.t11_walled_child INHERIT holes.t11_outer;
@@ -101,6 +102,9 @@ CREATE POLICY by_org ON holes.t15_functions AS RESTRICTIVE USING (org_id = holes
 -- 21: keys without the org
 ALTER TABLE holes.t21_unique ADD UNIQUE (id), ADD EXCLUDE USING gist (int4range(id, id + 1) WITH &&), ADD UNIQUE (org_id, other);
 CREATE UNIQUE INDEX t21_other ON holes.t21_unique (other) WHERE other > 0;
+-- ... by methods of a single column, and on expressions, a partition's too
+ALTER TABLE holes.t21_methods ADD EXCLUDE USING hash (other WITH =), ADD EXCLUDE USING spgist (int4range(id, id + 1) WITH &&);
+CREATE UNIQUE INDEX t21_expression ON holes.t21_methods (abs(other));
 ALTER TABLE holes.t21_unique ADD seq int GENERATED ALWAYS AS IDENTITY;
 GRANT SELECT ON SEQUENCE holes.t21_unique_seq_seq TO audit_app;
 CREATE TABLE holes.t22_points (org_id bigint NOT NULL, id int, target int REFERENCES holes.t21_unique (id) ON DELETE SET NULL, PRIMARY KEY (org_id, id));
@@ -179,6 +183,13 @@ SELECT fix FROM crm_tree.audit_walls() WHERE severity <> 'info' AND fix IS NOT N
 \set VERBOSITY default
 SELECT severity, code, object, detail, fix FROM crm_tree.audit_walls() WHERE severity <> 'info' AND code NOT IN ('server_version');
 SELECT crm_tree.assert_walls();
+-- Statistics of expressions: of an index that a fix has made anew, and of a partition's.
+SELECT code, object, fix IS NOT NULL AS has_fix FROM crm_tree.audit_walls() WHERE code = 'expression_statistics';
+SELECT fix FROM crm_tree.audit_walls() WHERE code = 'expression_statistics'
+\set ECHO none
+\gexec
+\set ECHO all
+SELECT code, object FROM crm_tree.audit_walls() WHERE code = 'expression_statistics';
 \pset format aligned
 
 DROP EXTENSION IF EXISTS btree_gist CASCADE;
