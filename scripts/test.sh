@@ -8,6 +8,7 @@
 #   golden15   tests/pg_regress: SQL against its expected output
 #   isolation  tests/isolation: concurrent sessions, interleaved step by step
 #   attack     tests/attack: attempts to get through the wall
+#   plain      the same on a server that does not preload the library
 #   server     tests/server: what needs servers of its own (restarts, crashes, workers, dumps)
 #   drivers    scripts/test-drivers.sh: the examples with Python, Node and Rust
 #   docs       scripts/test-docs.sh: the examples of the documentation
@@ -21,7 +22,7 @@
 #
 #   stress     100,000 transactions of eight sessions against two trees (CRM_TREE_OPERATIONS)
 #
-# With --accept, golden15, isolation and attack take the output they got as the expected one.
+# With --accept, golden15, isolation, attack and plain take the output they got as the expected one.
 # All stages run even if one fails. Logs and differing output are in target/test.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGSERVICE PGOPTIONS PGDATA
@@ -39,7 +40,7 @@ stage_lint() {
     cargo clippy --package crm_tree_server_tests --package crm_tree_example --all-targets -- -D warnings
     shellcheck -x -P SCRIPTDIR scripts/*.sh benches/*.sh .ci/run
     # What is expected with a directory of one machine in it fails on every other.
-    if grep -nE '"/(home|root|tmp|usr|var|opt)/' tests/*/expected/*; then false; fi
+    if grep -nE '"/(home|root|tmp|usr|var|opt)/' tests/*/{expected,plain}/*; then false; fi
 }
 
 # Every #[pg_test] becomes a Rust test named pg_...
@@ -60,15 +61,20 @@ stage_golden15() { regress 15 pg_regress sql; }
 stage_golden16() { regress 16 pg_regress sql; }
 stage_golden18() { regress 18 pg_regress sql; }
 stage_attack() { regress 15 attack sql; }
+stage_plain() { PLAIN_SERVER=true regress 15 attack sql; }
 stage_isolation() { regress 15 isolation spec --load-extension=crm_tree; }
 
 # regress VERSION DIRECTORY KIND [OPTION...]: run tests/DIRECTORY/KIND, `setup` first, then in
-# alphabetical order, on one database of a new cluster that preloads our extension. The programs
-# and the psql are PostgreSQL 15's, whatever the server.
+# alphabetical order, on one database of a new cluster that preloads our extension; with PLAIN_SERVER,
+# of one that does not, where a file in tests/DIRECTORY/plain is expected instead of that in expected.
+# The programs and the psql are PostgreSQL 15's, whatever the server.
 regress() {
-    local version=$1 input=tests/$2 kind=$3 cluster=test-${2//_/-} output=$OUT/$2-$1
+    local version=$1 input=tests/$2 kind=$3 cluster=test-${2//_/-} output=$OUT/$2-$1 preload=(--preload)
     shift 3
     local files=$input/sql program=regress/pg_regress
+    if [ -n "${PLAIN_SERVER:-}" ]; then
+        cluster+=-plain output+=-plain preload=()
+    fi
     if [ "$kind" = spec ]; then files=$input/specs program=isolation/pg_isolation_regress; fi
 
     local tests=() setup=() file
@@ -81,11 +87,16 @@ regress() {
 
     install_extension "$version"
     scripts/cluster.sh destroy "$cluster"
-    scripts/cluster.sh start "$cluster" --pg "$version" --preload --fast
+    scripts/cluster.sh start "$cluster" --pg "$version" "${preload[@]}" --fast
     rm -rf "$output"
     mkdir -p "$output"
     mkdir -p "$input/expected"
     if $ACCEPT; then for file in "${tests[@]}"; do touch -a "$input/expected/$file.out"; done; fi
+    if [ -n "${PLAIN_SERVER:-}" ]; then
+        cp -r "$input/$kind" "$input/expected" "$output/"
+        cp "$input"/plain/*.out "$output/expected/"
+        input=$output
+    fi
 
     local pgxs exports failed=0
     pgxs=$("$(pg_bin $MAIN_PG)/pg_config" --pgxs)
@@ -100,13 +111,29 @@ regress() {
     [ "$failed" != 0 ] || return 0
 
     if $ACCEPT && [ "$version" = $MAIN_PG ]; then
-        note "accepting the output as it is: look at 'git diff $input'"
-        cp "$output"/results/*.out "$input/expected/"
+        note "accepting the output as it is: look at 'git diff tests'"
+        if [ -n "${PLAIN_SERVER:-}" ]; then
+            accept_differing "$output/results" tests/attack
+        else
+            cp "$output"/results/*.out "$input/expected/"
+        fi
         return 0
     fi
     cat "$output/regression.diffs" || true
     grep -E 'PANIC|terminated by signal' "$output/server.log" || true
     return 1
+}
+
+# accept_differing RESULTS DIRECTORY: keep in DIRECTORY/plain what differs from DIRECTORY/expected.
+accept_differing() {
+    local result
+    for result in "$1"/*.out; do
+        if cmp -s "$result" "$2/expected/${result##*/}"; then
+            rm -f "$2/plain/${result##*/}"
+        else
+            cp "$result" "$2/plain/"
+        fi
+    done
 }
 
 stage_server() { server_tests --no-fail-fast; }
@@ -159,7 +186,7 @@ why() {
 ACCEPT=false
 if [ "${1:-}" = --accept ]; then ACCEPT=true && shift; fi
 # What needs the same build stands together: cargo keeps one release build of the extension.
-STAGES=(lint unit pgtest golden15 isolation attack server drivers docs postgres structures golden16 golden18 restore18)
+STAGES=(lint unit pgtest golden15 isolation attack plain server drivers docs postgres structures golden16 golden18 restore18)
 for stage in "$@"; do
     [[ " ${STAGES[*]} stress " == *" $stage "* ]] || die "there is no stage '$stage', only: ${STAGES[*]} stress"
 done
