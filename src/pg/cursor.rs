@@ -18,8 +18,10 @@ static mut PREVIOUS: Hook = None;
 thread_local! {
     /// Was one declared in this transaction?
     static DECLARED: Cell<bool> = const { Cell::new(false) };
-    /// Has this transaction a part that ran before the hook stood?
+    /// Has this transaction a part that ran before the hook stood, and that nobody has looked at?
     static UNSEEN: Cell<bool> = const { Cell::new(false) };
+    /// Was the hook put up in this transaction? The statement at work may be a DECLARE that it has not seen.
+    static YOUNG: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Puts the hook in its place. Called once, when the library is loaded.
@@ -30,10 +32,12 @@ pub fn init(gate: Gate) {
         PREVIOUS = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(hook);
         UNSEEN.set(pg_sys::IsTransactionState());
+        YOUNG.set(UNSEEN.get());
     }
     super::xact::at_top_end(|| {
         DECLARED.set(false);
         UNSEEN.set(false);
+        YOUNG.set(false);
     });
 }
 
@@ -59,6 +63,21 @@ fn is_of_this_transaction(name: &str) -> bool {
     unsafe {
         let portal = pg_sys::GetPortalByName(name.as_ptr());
         portal.is_null() || (*portal).createSubid != INVALID_SUBTRANSACTION
+    }
+}
+
+/// Told when a statement begins to run. A DECLARE whose own planning has loaded the library, and may have
+/// bound, is met here alone.
+#[inline]
+pub(super) fn note_start() {
+    if YOUNG.get() {
+        // SAFETY: the portal at work, or null; guarded.
+        unsafe {
+            let portal = pg_sys::ActivePortal;
+            if !portal.is_null() && (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 != 0 {
+                declare_held();
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! that validates a foreign key. Row security entered the statement when it was rewritten; what is
 //! asked here is whether it had to.
 
-use super::{cascade, door, frames, planned, protected, role, upsert, xact};
+use super::{cascade, cursor, door, frames, planned, protected, role, upsert, xact};
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -111,6 +111,7 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
             return false;
         }
         door::expect_read_only();
+        cursor::note_start();
         upsert::note(super::relation::list(tables).map(|entry| {
             let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
             (entry.relid, entry.requiredPerms, entry.updatedCols.cast_const())
@@ -146,6 +147,7 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
             return false;
         }
         door::expect_read_only();
+        cursor::note_start();
         upsert::note(super::relation::list(infos).map(|info| {
             let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
             (info.relid, info.requiredPerms, info.updatedCols.cast_const())

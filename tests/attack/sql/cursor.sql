@@ -73,6 +73,18 @@ SELECT pg_temp.deep();
 COMMIT;
 CLOSE ALL;
 DROP FUNCTION lair.accounts;
+-- SHOULD FAIL: bound by the cursor's own query while it is planned, the first that calls the extension
+CREATE FUNCTION lair.binds() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    PERFORM crm_tree.bind_org('aaaaaaaa-0000-4000-8000-00000000000a'::uuid);
+    RETURN 1;
+END $$;
+\c -
+BEGIN;
+DECLARE held CURSOR WITH HOLD FOR SELECT secret FROM app.account WHERE id = lair.binds();
+COMMIT;
+SELECT name FROM pg_cursors;
+DROP FUNCTION lair.binds;
 \c -
 -- One that an earlier transaction left, before the library was there, stands in nobody's way
 BEGIN;
