@@ -24,6 +24,20 @@ pub enum Mode {
     All = 7,
 }
 
+/// PostgreSQL's own hash: sessions that run builds of ours from different compilers take the same lock. It
+/// only computes, and raises nothing.
+mod bare {
+    unsafe extern "C" {
+        pub fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
+    }
+}
+
+/// The key of an org's lock. Two orgs whose keys collide only wait for each other more than they need.
+pub fn key_of(about: pg_sys::Oid, org: &str) -> u64 {
+    // SAFETY: the bytes are alive; an org has a few hundred at most.
+    unsafe { bare::hash_bytes_extended(org.as_ptr(), org.len() as i32, u64::from(about.to_u32())) }
+}
+
 fn tag(space: Space, key: u64) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         // SAFETY: reads backend state.

@@ -5,14 +5,13 @@
 //! row below what he moves. A statement in an unbound session cannot know its orgs beforehand and
 //! takes the tree's lock instead, which bound statements hold in a mode that meets only those.
 
-use crate::pg::lock::{Mode, Space, for_transaction};
+use crate::pg::lock::{Mode, Space, for_transaction, key_of};
 use crate::pg::{session, xact};
 use crate::tenant::binding;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
@@ -61,7 +60,7 @@ pub fn take(tree: Oid, org: Option<&str>, work: Work) {
                 Work::Move => (Mode::IntendMove, Mode::All),
             };
             for_transaction(Space::Tree, tree_key, intent);
-            for_transaction(Space::TreeOrg, org_key(tree, org), mode);
+            for_transaction(Space::TreeOrg, key_of(tree, org), mode);
         }
     }
     HELD.with(|h| {
@@ -89,12 +88,5 @@ fn is_held(tree: Oid, org: Option<&str>, work: Work) -> bool {
 #[pg_extern(sql = false)]
 fn lock_org_work(about: Oid) {
     let Some(org) = session::org() else { binding::refuse_unbound("key") };
-    for_transaction(Space::OrgWork, org_key(about, &org), Mode::All);
-}
-
-/// Two orgs whose keys collide only wait for each other more than they need.
-fn org_key(tree: Oid, org: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (tree.to_u32(), org).hash(&mut hasher);
-    hasher.finish()
+    for_transaction(Space::OrgWork, key_of(about, &org), Mode::All);
 }
