@@ -125,10 +125,12 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
      WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = w.relation)
        AND NOT EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = w.relation)
     UNION ALL
-    SELECT 'wall_not_registered', 'fix', a.name, 'It has the policy of a wall and is in no registry, so nothing watches it.',
+    SELECT 'wall_not_registered', 'fix', a.name, 'It has the policy of a wall, or had one, and is in no registry, so nothing watches it.',
            format('SELECT crm_tree.protect(%L, %L);', a.name, a.org_column)
       FROM audited a
-     WHERE NOT a.walled AND a.org_column IS NOT NULL AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = a.relation AND p.polname = 'crm_tree_wall')
+     WHERE NOT a.walled AND a.org_column IS NOT NULL
+       AND (EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = a.relation AND p.polname = 'crm_tree_wall')
+            OR EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = a.relation))
     UNION ALL
     SELECT 'owner_passes_wall', 'accept', a.name,
            format('Its owner %s is under no row security, and triggers that a foreign key''s cascade reaches run as him.', quote_ident(r.rolname)), NULL

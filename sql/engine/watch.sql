@@ -199,19 +199,35 @@ BEGIN
     SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
       FROM crm_tree._wall_family(below) f;
 
-    -- What was detached keeps its wall, and gets a place of its own in the registry.
+    -- What was detached keeps its wall, and gets a place of its own in the registry: what has no parent any more, or others that
+    -- have no wall. The topmost first, which brings along what is below it.
     FOR found IN
         WITH orphan AS MATERIALIZED (
             SELECT s.relation FROM crm_tree.wall_standing s
              WHERE NOT EXISTS (SELECT FROM crm_tree.wall w WHERE w.relation = s.relation)
-               AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = s.relation))
-        SELECT DISTINCT s.relation, a.attname
-          FROM orphan s
-          JOIN pg_policy p ON p.polrelid = s.relation AND p.polname = 'crm_tree_wall'
-          JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass
-                          AND d.refobjid = s.relation AND d.refobjsubid > 0
-          JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = d.refobjsubid
+               AND (NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = s.relation)
+                    OR s.relation = ANY (below) AND NOT s.relation = ANY (coalesce(members, '{}'))))
+        SELECT DISTINCT s.relation, w.attname, EXISTS (SELECT FROM pg_inherits i JOIN orphan o ON o.relation = i.inhparent WHERE i.inhrelid = s.relation) AS lower
+          FROM orphan s JOIN pg_class c ON c.oid = s.relation
+          LEFT JOIN LATERAL (
+              SELECT a.attname FROM pg_policy p
+                JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass
+                                AND d.refobjid = p.polrelid AND d.refobjsubid > 0
+                JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = d.refobjsubid
+               WHERE p.polrelid = s.relation AND p.polname = 'crm_tree_wall') w ON true
+         WHERE w.attname IS NOT NULL OR s.relation = ANY (below)
+         ORDER BY lower, s.relation
     LOOP
+        CONTINUE WHEN found.lower AND EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[found.relation]));
+        shown := format('table %s: it is in no family of a wall any more, and its policy crm_tree_wall is gone', found.relation::regclass);
+        IF found.attname IS NULL AND lenient THEN
+            PERFORM crm_tree._wall_alarm('lowered', found.relation, 'the wall was lowered: ' || shown, NULL);
+            DELETE FROM crm_tree.wall_standing s WHERE s.relation = found.relation;
+            CONTINUE;
+        ELSIF found.attname IS NULL THEN
+            RAISE EXCEPTION 'this would lower the wall of %', shown USING ERRCODE = 'insufficient_privilege',
+                HINT = 'A superuser or a wall administrator takes walls down by SELECT crm_tree.unprotect(…), on the table above.';
+        END IF;
         INSERT INTO crm_tree.wall (relation, org_column) VALUES (found.relation, found.attname) ON CONFLICT (relation) DO NOTHING;
         PERFORM crm_tree._wall_event_logged('detached', found.relation, 'was detached, and keeps its wall');
         members := array_append(members, found.relation);

@@ -39,6 +39,21 @@ CREATE TABLE app.beam (org_id uuid NOT NULL, everybody uuid NOT NULL, id int, se
 SELECT crm_tree.protect('app.beam');
 ALTER TABLE app.roof ATTACH PARTITION app.beam DEFAULT;
 DROP TABLE app.beam, app.roof, app.high, app.low CASCADE;
+-- SHOULD FAIL: out of the family and below a parent without a wall by one command, with all below it, and its policy gone too
+CREATE TABLE app.low (org_id uuid NOT NULL, id int, secret text);
+CREATE TABLE app.lower () INHERITS (app.low);
+CREATE TABLE app.lowest () INHERITS (app.lower);
+SELECT crm_tree.protect('app.low');
+CREATE TABLE app.other (secret text);
+ALTER TABLE app.lowest NO INHERIT app.lower, INHERIT app.other;
+ALTER TABLE app.lower NO INHERIT app.low, INHERIT app.other;
+ALTER TABLE app.lower NO INHERIT app.low, DISABLE ROW LEVEL SECURITY;
+ALTER TABLE app.lower NO INHERIT app.low, INHERIT app.other, DROP COLUMN org_id CASCADE;
+-- Out of it alone it takes its wall along, and what is below it
+ALTER TABLE app.lower NO INHERIT app.low;
+SELECT relation, root FROM (SELECT relation::regclass, root::regclass FROM crm_tree._wall_family()) f WHERE relation::text ~ 'app.low' ORDER BY 1;
+ALTER TABLE app.lowest NO FORCE ROW LEVEL SECURITY;
+DROP TABLE app.low, app.lower, app.lowest, app.other CASCADE;
 -- Past the event triggers: the audit finds it.
 \c - :super
 SET client_min_messages = error;
