@@ -45,9 +45,10 @@ unsafe extern "C-unwind" fn needs(function: Oid) -> bool {
 }
 
 /// C functions in our schema, which superusers alone can put there and which know what they do; and SQL
-/// functions that the planner may put in line: asked about, they would not be, in what the relation cache
-/// keeps of indexes neither. What they run is seen to where it is analysed (see `planned`);
-/// what was analysed when the function was made is not, so those are asked about.
+/// functions that the planner may put in line of an expression: asked about, they would not be, in what the
+/// relation cache keeps of indexes neither. What they run is seen to where it is analysed (see `planned`);
+/// what was analysed when the function was made is not, so those are asked about. So are those that
+/// return sets: put in line they are a part of the statement that is planned, with its exemption.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_exempt(function: Oid) -> bool {
     // SAFETY: syscache lookups; the tuple is released.
@@ -62,7 +63,7 @@ unsafe extern "C-unwind" fn is_exempt(function: Oid) -> bool {
             LANGUAGE_C => proc.pronamespace == pg_sys::get_namespace_oid(c"crm_tree".as_ptr(), true),
             LANGUAGE_SQL => {
                 let is_null = |column| pg_sys::heap_attisnull(tuple, column, std::ptr::null_mut());
-                !proc.prosecdef && is_null(PROCONFIG) && is_null(PROSQLBODY)
+                !proc.proretset && !proc.prosecdef && is_null(PROCONFIG) && is_null(PROSQLBODY)
             }
             _ => false,
         };

@@ -79,8 +79,17 @@ SET crm_tree.guard = off;
 SELECT crm_tree.alter_table('lair.door', 'ALTER COLUMN org_id TYPE integer');
 SELECT * FROM crm_tree.check_tree('lair.hall');
 SELECT * FROM lair.loot;
+-- ... by a function that returns a set, which the planner puts into our statement
+\c - mallory_the_app_user
+CREATE FUNCTION lair.in_line() RETURNS SETOF lair.room LANGUAGE sql STABLE AS 'SELECT * FROM lair.room';
+CREATE OR REPLACE FUNCTION lair.looks(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT bool_and(lair.keep(org_id || x)) FROM lair.in_line()';
+\c - :super
+SELECT crm_tree.is_bound();
+SET crm_tree.guard = off;
+SELECT * FROM crm_tree.check_tree('lair.hall');
+SELECT * FROM lair.loot;
 RESET crm_tree.guard;
-DROP TABLE lair.door, lair.hall, lair.room;
+DROP TABLE lair.door, lair.hall, lair.room CASCADE;
 DROP TABLE lair.vault, lair.loot, lair.peek;
 -- A view upon views, each of which names all columns of the one below: looked at once
 \c - mallory_the_app_user
