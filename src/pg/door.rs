@@ -58,13 +58,20 @@ fn refuse_prepare() {
 }
 
 /// At the end of the transaction. An abort has gone back already, and so has a definer function in
-/// which it was opened.
+/// which it was opened. A function with `SET role` puts the role back and leaves the flag, which would
+/// keep the session from SET ROLE and DISCARD ALL.
 fn close() {
-    if let Some((user, context, service)) = OPENED_BY.take()
-        && role::current() == service
-    {
+    if let Some((user, context, service)) = OPENED_BY.take() {
         // SAFETY: as above; raises nothing.
-        unsafe { pg_sys::SetUserIdAndSecContext(user, context) }
+        unsafe {
+            if role::current() == service {
+                pg_sys::SetUserIdAndSecContext(user, context);
+            } else {
+                let (mut now, mut left) = (Oid::INVALID, 0);
+                pg_sys::GetUserIdAndSecContext(&mut now, &mut left);
+                pg_sys::SetUserIdAndSecContext(now, left & !(pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32));
+            }
+        }
     }
 }
 

@@ -35,6 +35,16 @@ COMMIT;
 SELECT count(*) FROM pg_largeobject_metadata WHERE oid = 4711;
 EXECUTE total;
 
+-- SHOULD GAIN NOTHING: opened in a function that sets a role, whose end puts that back and not the flag
+\c - postgres
+CREATE FUNCTION lair.opens() RETURNS text LANGUAGE plpgsql SET role = 'dora_at_the_door' AS 'BEGIN PERFORM crm_tree.open_service_door(''in a role''); RETURN current_user; END';
+\c - dora_at_the_door
+BEGIN; SELECT lair.opens(); SELECT current_user; ROLLBACK;
+DISCARD ALL;
+BEGIN; SELECT lair.opens(); COMMIT;
+DISCARD ALL;
+SELECT current_user;
+
 -- SHOULD FAIL where the library is preloaded: a function of the service role's own is no door
 \c - postgres
 SET client_min_messages = error;
@@ -48,7 +58,7 @@ BEGIN; SELECT crm_tree.open_service_door('lent'); SELECT lair.lent() > 0 AS read
 
 \c - postgres
 SET client_min_messages = warning;
-DROP FUNCTION lair.lent();
+DROP FUNCTION lair.lent(), lair.opens();
 REVOKE CREATE ON SCHEMA lair FROM crm_tree_service;
 REVOKE USAGE ON SCHEMA app FROM crm_tree_service;
 REVOKE SELECT ON app.note FROM crm_tree_service;
