@@ -11,6 +11,7 @@ use super::read::{Node, Place, by_ids};
 use crate::pg::relation::Remembered;
 use crate::pg::spi::Seen;
 use crate::pg::{role, session};
+use crate::tenant::wall;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -118,6 +119,8 @@ fn deferred_paths(
     if let Some(bound) = session::org() {
         orgs.retain(|org| *org == bound);
     }
+    // Whether there are any is nothing for who is bound to none.
+    orgs.retain(|org| wall::may_be_told(role::current(), table, org));
     let mut found = Vec::new();
     for org in orgs {
         let tree = kept(table);

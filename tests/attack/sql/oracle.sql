@@ -66,6 +66,15 @@ BEGIN;
 SELECT crm_tree.bind_org(:acme);
 MERGE INTO app.note n USING (SELECT 1 AS id) v ON n.id = v.id WHEN MATCHED AND n.secret IS NULL THEN DELETE;
 ROLLBACK;
+-- SHOULD GAIN NOTHING: unbound, whether some org of a tree awaits a repair
+SELECT count(*) FROM crm_tree._deferred_paths('app.account');
+\c - :super
+BEGIN;
+INSERT INTO crm_tree.stale_org (relation, org) VALUES ('app.account'::regclass, :globex::text);
+SET LOCAL ROLE mallory_the_app_user;
+SELECT count(*) FROM crm_tree._deferred_paths('app.account');
+ROLLBACK;
+\c - mallory_the_app_user
 -- SHOULD GAIN NOTHING: a foreign key from a table of one's own needs REFERENCES
 CREATE TABLE lair.probe (org_id uuid, id int, FOREIGN KEY (org_id, id) REFERENCES app.account (org_id, id));
 -- SHOULD GAIN NOTHING: statistics. On a table with row security nobody subject to it reads them.
