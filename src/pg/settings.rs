@@ -66,23 +66,23 @@ pub fn taking_back<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// A setting that is off while this lives, by the variable behind it: that is cheaper than the setting's
-/// own machinery where it is done for each row.
-struct Off {
-    variable: *mut bool,
-    before: bool,
+/// A setting that has another value while this lives, by the variable behind it: that is cheaper than the
+/// setting's own machinery where it is done for each row.
+struct Other<T: Copy> {
+    variable: *mut T,
+    before: T,
 }
 
-impl Off {
+impl<T: Copy> Other<T> {
     /// # Safety
     /// The variable is a setting's own, and 'static.
-    unsafe fn new(variable: *mut bool) -> Off {
+    unsafe fn new(variable: *mut T, now: T) -> Other<T> {
         // SAFETY: as said; one thread reads and writes it.
-        Off { variable, before: unsafe { variable.replace(false) } }
+        Other { variable, before: unsafe { variable.replace(now) } }
     }
 }
 
-impl Drop for Off {
+impl<T: Copy> Drop for Other<T> {
     fn drop(&mut self) {
         // SAFETY: as in `new`.
         unsafe { *self.variable = self.before }
@@ -94,7 +94,15 @@ impl Drop for Off {
 /// what comes out of a check that finds nothing.
 pub fn without_jit<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: the variable of the setting `jit`.
-    let _off = unsafe { Off::new(&raw mut pg_sys::jit_enabled) };
+    let _off = unsafe { Other::new(&raw mut pg_sys::jit_enabled, false) };
+    work()
+}
+
+/// Does work in which the text of a binary fraction says all of it, whatever the session has set: that is
+/// how shares of ownership are added up.
+pub fn in_whole_fractions<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: the variable of the setting `extra_float_digits`; 1 is as many digits as it takes.
+    let _digits = unsafe { Other::new(&raw mut pg_sys::extra_float_digits, 1) };
     work()
 }
 
@@ -102,6 +110,6 @@ pub fn without_jit<R>(work: impl FnOnce() -> R) -> R {
 /// compared with what they are called.
 pub fn quoting_what_must_be<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: the variable of the setting `quote_all_identifiers`.
-    let _off = unsafe { Off::new(&raw mut pg_sys::quote_all_identifiers) };
+    let _off = unsafe { Other::new(&raw mut pg_sys::quote_all_identifiers, false) };
     work()
 }

@@ -94,7 +94,7 @@ pub fn read<const N: usize>(sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
 
 /// The same for a state of the tables that is chosen.
 pub fn look<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>) -> Rows<N> {
-    settings::on_safe_path(|| run(seen, sql, args, true))
+    settings::on_safe_path(|| settings::in_whole_fractions(|| run(seen, sql, args, true)))
 }
 
 /// The same for a statement that writes. The triggers that it fires look up their names on the path as

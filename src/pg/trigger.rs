@@ -205,6 +205,9 @@ impl<'a> Row<'a> {
                 }
                 pg_sys::INT8OID => return Some(i64::from_datum(datum, false)?.to_string()),
                 pg_sys::INT4OID => return Some(i32::from_datum(datum, false)?.to_string()),
+                // And of shares: a setting of the session's says how much the server's own text tells.
+                pg_sys::FLOAT8OID => return Some(f64::from_datum(datum, false)?.to_string()),
+                pg_sys::FLOAT4OID => return Some(f32::from_datum(datum, false)?.to_string()),
                 _ => {}
             }
             let mut output = Oid::INVALID;

@@ -3,8 +3,8 @@
 use super::{Request, roll};
 use crate::catalog::{literal, opt_text, rows};
 use crate::error::Refusal;
-use crate::pg::rows::{Store, reading};
-use crate::pg::session;
+use crate::pg::rows::{Reader, Store, reading};
+use crate::pg::{session, settings};
 use crate::tree::attach::Tree;
 use crate::tree::deferred;
 use crate::tree::links::{LinkSql, Links};
@@ -27,7 +27,8 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
     };
     let linked = Links::of(table).filter(|links| links.tree == table).map(|links| links.sql());
     let percent = |alias: &str, column: Option<&String>| match column {
-        Some(column) => format!("coalesce({alias}.{column}::pg_catalog.numeric, 0)"),
+        // By its text, which says all of a binary fraction.
+        Some(column) => format!("coalesce({alias}.{column}::pg_catalog.text::pg_catalog.numeric, 0)"),
         None => "100::pg_catalog.numeric".to_owned(),
     };
     let nodes = format!(
@@ -92,7 +93,7 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
         stale: unset || deferred::reads_links(table, &org),
         only_top: false,
     };
-    reading(|reader| {
+    let answer = |reader: &Reader<'_>| {
         let source = std::cell::Cell::new(None);
         roll(
             reader,
@@ -115,5 +116,6 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
                 ]);
             },
         );
-    });
+    };
+    settings::in_whole_fractions(|| reading(answer));
 }

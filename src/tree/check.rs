@@ -153,9 +153,11 @@ fn check_tree(
     };
     let sql = all_problems_sql(&tree, bound.is_some());
     let look = || {
-        settings::without_jit(|| match bound {
-            Some(org) => rows(&sql, &[org.into()], read),
-            None => rows(&sql, &[], read),
+        settings::without_jit(|| {
+            settings::in_whole_fractions(|| match bound {
+                Some(org) => rows(&sql, &[org.into()], read),
+                None => rows(&sql, &[], read),
+            })
         })
     };
     // What is wrong with a tree is no row of it: the guard lets superusers look, at all of it. Not with

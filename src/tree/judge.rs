@@ -27,7 +27,8 @@ pub fn init() {
     xact::at_sub_abort(forget);
 }
 
-fn forget() {
+/// Also where other links become the tree's.
+pub fn forget() {
     UNLINKED.with(|u| u.borrow_mut().clear());
 }
 

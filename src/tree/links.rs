@@ -1,6 +1,7 @@
 //! Second parents: making a table a tree's further edges, and letting it go.
 
 use super::attach::{self, Tree, has_index, refuse_other_wall, refuse_partition};
+use super::judge;
 use super::shape::is_key_type;
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::{Refusal, given};
@@ -400,6 +401,7 @@ fn attach(
     tree_pct: Option<&str>,
 ) {
     let [org, parent, child] = key;
+    judge::forget();
     expect_columns(links, tree, key, [(links, pct), (&tree.table, tree_pct)]);
     refuse_other_wall(links, "a tree's second parents", "attach_links", org);
     refuse_other_links(links, tree);
@@ -634,6 +636,7 @@ pub fn detach_from_tree(tree: &Table) {
 }
 
 fn detach(links: &Table, tree: pg_sys::Oid) {
+    judge::forget();
     for (table, names) in [(links, &ON_LINKS[..]), (&Table::get(tree), &ON_TREE[..])] {
         role::as_table_owner_confined(table.owner, || drop_triggers(table, names));
     }

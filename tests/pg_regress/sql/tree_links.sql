@@ -227,3 +227,38 @@ SELECT crm_tree.attach_links('stake', 'firm', NULL, 'owned_id');
 SELECT * FROM crm_tree.preview_move(NULL, '1', NULL);
 SELECT * FROM crm_tree.rollup(NULL, 'SELECT 1, 1');
 SELECT * FROM crm_tree.rollup('firm', NULL);
+
+-- shares in binary fractions are judged whole, however many digits the session shows
+CREATE TABLE whole (org int NOT NULL, id int NOT NULL, parent int, pct float8, PRIMARY KEY (org, id));
+CREATE TABLE whole_link (org int, up int, down int, pct real, PRIMARY KEY (org, up, down));
+SELECT crm_tree.attach_tree('whole', 'id', 'parent', 'org');
+SELECT crm_tree.attach_links('whole_link', 'whole', 'up', 'down', 'org', 'pct', 'pct');
+INSERT INTO whole VALUES (1, 1, NULL, NULL), (1, 2, 1, 40.4), (1, 3, NULL, NULL);
+SET extra_float_digits = -15;
+INSERT INTO whole_link VALUES (1, 3, 2, 60.4);
+INSERT INTO whole VALUES (1, 7, 1, 104);
+UPDATE whole SET pct = 'Infinity' WHERE id = 2;
+SET session_replication_role = replica;
+INSERT INTO whole_link VALUES (1, 3, 2, 60.4);
+RESET session_replication_role;
+SELECT problem, id FROM crm_tree.check_tree('whole');
+SELECT crm_tree.attach_links('whole_link', 'whole', 'up', 'down', 'org', 'pct', 'pct');
+UPDATE whole_link SET pct = 33.333332;
+BEGIN;
+SELECT crm_tree.bind_org(1);
+SELECT id, total FROM crm_tree.rollup('whole', 'SELECT 2, 100', 'weighted') ORDER BY id;
+COMMIT;
+RESET extra_float_digits;
+
+-- other links in the place of those that an org had none of
+CREATE TABLE other_link (org int, up int, down int, PRIMARY KEY (org, up, down));
+INSERT INTO other_link VALUES (1, 2, 3);
+DELETE FROM whole_link;
+BEGIN;
+UPDATE whole SET parent = 1 WHERE id = 3;
+UPDATE whole SET parent = NULL, pct = NULL WHERE id = 2;
+SELECT crm_tree.detach_links('whole_link');
+SELECT crm_tree.attach_links('other_link', 'whole', 'up', 'down', 'org');
+UPDATE whole SET parent = 3 WHERE id = 2;
+ROLLBACK;
+DROP TABLE whole_link, other_link, whole;
