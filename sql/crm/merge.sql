@@ -94,7 +94,21 @@ BEGIN
     GET DIAGNOSTICS shares = ROW_COUNT;
     PERFORM @schema@._carry_shares(target);
 
-    children := crm_tree.merge_nodes('@schema@.account', source::text, target::text);
+    BEGIN
+        children := crm_tree.merge_nodes('@schema@.account', source::text, target::text);
+    EXCEPTION WHEN foreign_key_violation THEN
+        -- What the transaction sees of the template's tables it has carried over. One that keeps its snapshot may see
+        -- less than the foreign key does, whose name the message has.
+        IF current_setting('transaction_isolation') <> 'read committed'
+           AND EXISTS (SELECT FROM (VALUES ('@schema@.opportunity'::regclass), ('@schema@.fct_account_arr_snapshot')) AS t(root)
+                        CROSS JOIN LATERAL (SELECT t.root UNION SELECT relid FROM pg_partition_tree(t.root)) AS p(relid)
+                        JOIN pg_constraint k ON k.conrelid = p.relid
+                        WHERE k.contype = 'f' AND strpos(SQLERRM, format('"%s"', k.conname)) > 0) THEN
+            RAISE EXCEPTION 'account % was given a deal or a snapshot since this transaction took its own', source
+                USING ERRCODE = 'serialization_failure', DETAIL = SQLERRM, HINT = 'Repeat the transaction; a merge is best done at READ COMMITTED.';
+        END IF;
+        RAISE;
+    END;
 END
 $$;
 COMMENT ON FUNCTION @schema@.merge_account(uuid, uuid) IS
