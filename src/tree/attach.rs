@@ -1,6 +1,6 @@
 //! Making a table a tree, and letting it go.
 
-use super::history_table;
+use super::history_table::{self, TRUNCATE};
 use super::shape::{self, Columns, OnDelete, Sql};
 use crate::catalog::{self, Table, ddl, ident, literal, rows};
 use crate::error::Refusal;
@@ -43,10 +43,10 @@ pub fn expected_triggers(on_delete: OnDelete, history: bool) -> Vec<&'static str
         .collect()
 }
 
-/// Do partitions have this one too? Row triggers are cloned to them; a TRUNCATE that names a
-/// partition meets only its own.
+/// Do partitions have this one too? Row triggers are cloned to them. A TRUNCATE that names a partition is
+/// refused by the tree's foreign key, or empties the whole tree with it.
 pub fn in_partitions(name: &str) -> bool {
-    !name.starts_with("crm_tree_lock_")
+    !name.starts_with("crm_tree_lock_") && name != TRUNCATE
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -154,6 +154,8 @@ fn attach(
     })
     .expect("the registry takes every tree");
     if let Some(kept) = kept {
+        // One from before may be of other types.
+        let _is_right = super::history::table_of(table.oid);
         history_table::protect_as(&table, &kept);
         history_table::fill(&Tree { table, columns, sql }, &kept);
     }
@@ -420,12 +422,29 @@ fn fill(caller: pg_sys::Oid, table: &Table, sql: &Sql) {
                  UNION ALL
                  SELECT 'lies deeper than {max}', c.{org}::text, c.{id}::text FROM {t} c
                   WHERE c.{path} IS NULL OR octet_length(c.{path}) > {bytes} OR c.{depth} > {max}
+                 UNION ALL
+                 SELECT NULL, c.{org}::text, c.{id}::text FROM {t} c LEFT JOIN {t} p ON p.{org} = c.{org} AND p.{id} = c.{parent}
+                  WHERE c.{path} IS DISTINCT FROM CASE WHEN c.{parent} IS NULL THEN '/' ELSE p.{path} END || c.{id}::text || '/'
+                     OR c.{depth} IS DISTINCT FROM CASE WHEN c.{parent} IS NULL THEN 0 ELSE p.{depth} + 1 END
                  LIMIT 1",
                 bytes = super::path::MAX_BYTES
             ),
             vec![],
         )
     });
+    if let Some([None, Some(org), Some(id)]) = bad.first() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            format!(
+                "{} of {} did not keep the path that it was given",
+                shown_node(caller, &[table.oid], org, id),
+                table.shown()
+            ),
+        )
+        .hint("An UPDATE trigger of the table wrote another one, or moved nodes. Disable it until the tree is attached.")
+        .table(&table.schema, &table.name)
+        .raise()
+    }
     if let Some([Some(what), Some(org), Some(id)]) = bad.first() {
         let node = shown_node(caller, &[table.oid], org, id);
         Refusal::new(
@@ -451,9 +470,6 @@ fn create_triggers(
         .join(", ");
     let [org, id, parent, path, depth] =
         [&c.org, &c.id, &c.parent, &c.path, &c.depth].map(|name| ident(name));
-    let changed = [&org, &id, &parent, &path, &depth]
-        .map(|name| format!("OLD.{name} IS DISTINCT FROM NEW.{name}"))
-        .join(" OR ");
     for name in expected_triggers(mode, history) {
         let (when, function) = match name {
             "crm_tree_lock_insert" => ("BEFORE INSERT".to_owned(), "_tree_lock"),
@@ -466,7 +482,7 @@ fn create_triggers(
             "zz_crm_tree_place_delete" => ("BEFORE DELETE".to_owned(), "_tree_place"),
             "A_crm_tree_settle_insert" => ("AFTER INSERT".to_owned(), "_tree_settle"),
             "A_crm_tree_settle_update" => ("AFTER UPDATE".to_owned(), "_tree_settle"),
-            "crm_tree_history_truncate" => ("BEFORE TRUNCATE".to_owned(), "_tree_history_guard"),
+            TRUNCATE => ("BEFORE TRUNCATE".to_owned(), "_tree_history_guard"),
             "zz_crm_tree_note_delete" => ("BEFORE DELETE".to_owned(), "_tree_note"),
             "A_crm_tree_record_insert" => ("AFTER INSERT".to_owned(), "_tree_record"),
             "A_crm_tree_record_update" => ("AFTER UPDATE".to_owned(), "_tree_record"),
@@ -474,25 +490,20 @@ fn create_triggers(
             _ => ("AFTER DELETE".to_owned(), "_tree_adopt"),
         };
         let each = match name {
-            "crm_tree_lock_insert"
-            | "crm_tree_lock_update"
-            | "crm_tree_lock_delete"
-            | "crm_tree_history_truncate" => "FOR EACH STATEMENT".to_owned(),
-            "zz_crm_tree_place_update" => format!("FOR EACH ROW WHEN ({changed})"),
+            "crm_tree_lock_insert" | "crm_tree_lock_update" | "crm_tree_lock_delete" | TRUNCATE => {
+                "FOR EACH STATEMENT".to_owned()
+            }
             "A_crm_tree_settle_update" | "A_crm_tree_record_update" => {
                 format!("FOR EACH ROW WHEN (OLD.{parent} IS DISTINCT FROM NEW.{parent})")
             }
             _ => "FOR EACH ROW".to_owned(),
         };
-        let partitions = if name == "crm_tree_history_truncate" { table.descendants() } else { vec![] };
-        for table in std::iter::once(table).chain(&partitions) {
-            let args = if name.as_bytes() == shape::BEARER.to_bytes() { &args } else { "" };
-            ddl(&format!(
-                "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
-                ident(name),
-                table.sql()
-            ));
-        }
+        let args = if name.as_bytes() == shape::BEARER.to_bytes() { &args } else { "" };
+        ddl(&format!(
+            "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
+            ident(name),
+            table.sql()
+        ));
     }
 }
 

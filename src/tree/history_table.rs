@@ -12,12 +12,15 @@ use pgrx::prelude::*;
 /// Triggers on the tree that only a history needs. The BEFORE ROW one comes behind the user's: what those
 /// write to the tree would take the note of a row that still stands.
 pub const ON_TREE: [&str; 5] = [
-    "crm_tree_history_truncate",
+    TRUNCATE,
     "zz_crm_tree_note_delete",
     "A_crm_tree_record_insert",
     "A_crm_tree_record_update",
     "A_crm_tree_record_delete",
 ];
+
+/// The one that refuses TRUNCATE of the tree.
+pub const TRUNCATE: &str = "crm_tree_history_truncate";
 
 /// The trigger on the history table that refuses whoever is not the tree.
 pub const GUARD: &str = "crm_tree_history_guard";

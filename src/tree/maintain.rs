@@ -23,6 +23,7 @@ use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
+use std::rc::Rc;
 
 /// What the end of a statement has to settle in one org of one tree.
 ///
@@ -64,6 +65,11 @@ struct State {
     /// Nodes that triggers moved while paths were rewritten, with what they carried: the rewrite may have
     /// given rows below them the old place anew.
     meanwhile: HashMap<(Oid, String), HashMap<String, Vec<String>>>,
+    /// The batches that were rewritten since the outermost statement began to, one after the other: what
+    /// rows carry while it goes on is told by all of them.
+    rewritten: HashMap<(Oid, String), Vec<Rc<Vec<moves::Rewrite>>>>,
+    /// Rows moved or deleted: who goes by what he knew before asks whether there were more.
+    changes: u64,
     /// What the version of relations was when `parents` began: TRUNCATE makes another.
     parents_version: u64,
     /// Paths of parents looked up by this statement. True while this transaction holds the org's lock and
@@ -78,12 +84,65 @@ struct State {
     deleted: HashSet<Oid>,
     /// Nodes that a statement deletes, with their paths, whose children are to be adopted.
     leaving: Restored<HashMap<(Oid, String), Vec<Leaving>>>,
-    /// The trigger depth at which our own rewrite fires `place`. A user's trigger that the rewrite
-    /// fires runs its statements deeper, and gets no exemption.
-    rewriting: Option<(Oid, i32)>,
-    /// On what an INSERT of ours stands whose rows have their paths. What it sets off stands elsewhere,
-    /// be it a trigger or what is computed while it is planned.
-    loading: Option<(Oid, Place)>,
+    rewriting: Option<Rewriting>,
+    loading: Option<Loading>,
+}
+
+/// Our own rewrite that is under way.
+#[derive(Clone)]
+struct Rewriting {
+    root: Oid,
+    /// The trigger depth at which it fires `place`. A user's trigger that it fires runs its statements
+    /// deeper, and gets no exemption.
+    depth: i32,
+    aim: Aim,
+}
+
+/// Where a rewrite puts a row, for `place` to hold it to that: a trigger of the user's may have had its
+/// own idea.
+#[derive(Clone)]
+enum Aim {
+    /// The statement computes it.
+    Computed,
+    /// The rows whose paths begin so.
+    Below(Rc<Vec<moves::Rewrite>>),
+    /// The rows with these ids.
+    Rows(Rc<HashMap<String, String>>),
+}
+
+impl Aim {
+    /// Where a row goes that has this id and path; None where that is not known.
+    fn at(&self, id: &str, path: Option<&str>) -> Option<String> {
+        match self {
+            Aim::Computed => None,
+            // Their beginnings have one length, and do not contain each other.
+            Aim::Below(batch) => {
+                let path = path?;
+                let to =
+                    |r: &moves::Rewrite| Some(format!("{}{}", r.to, path.strip_prefix(r.from.as_str())?));
+                match &batch[..] {
+                    [one] => to(one),
+                    many => {
+                        let begins = path.get(..many.first()?.from.len())?;
+                        let found = many.binary_search_by(|r| r.from.as_str().cmp(begins)).ok()?;
+                        to(&many[found])
+                    }
+                }
+            }
+            Aim::Rows(places) => places.get(id).cloned(),
+        }
+    }
+}
+
+/// An INSERT of ours whose rows have their paths.
+#[derive(Clone, Copy)]
+struct Loading {
+    root: Oid,
+    /// On what it stands. What it sets off stands elsewhere, be it a trigger or what is computed while it
+    /// is planned.
+    on: Place,
+    /// Changes until it began: behind another one its paths are not to be relied on.
+    changes: u64,
 }
 
 /// Parents remembered at most: about a megabyte.
@@ -140,7 +199,7 @@ pub fn lock<'a>(call: &Call<'a>) -> Outcome<'a> {
     };
     // Our own rewrite may go from org to org unbound: that of repair_tree(). Who does it holds what it takes:
     // rows of a statement's own are placed by one that shares the lock with others.
-    let is_own = state(|s| s.rewriting).is_some_and(|mark| mark == (shape.root, xact::trigger_depth()));
+    let is_own = rewrites_here().is_some_and(|rewriting| rewriting.root == shape.root);
     if !is_own {
         shape.refuse_beyond_wall(None);
         locks::take(shape.root, session::org().as_deref(), work);
@@ -187,6 +246,7 @@ fn leave(shape: &Shape, row: &Row<'_>) {
         locks::take(shape.root, Some(&org), Work::Move);
     }
     state(|s| {
+        s.changes += 1;
         s.deleted.insert(shape.root);
         s.parents.clear();
         if shape.adopts
@@ -202,8 +262,12 @@ fn leave(shape: &Shape, row: &Row<'_>) {
 
 /// Is the row one of a load, which gave it its path?
 fn has_its_path(shape: &Shape) -> bool {
-    let is_loaded = |(root, base): (Oid, Place)| root == shape.root && base.bears_statement();
-    state(|s| s.loading.is_some_and(is_loaded) && !s.deleted.contains(&shape.root))
+    state(|s| {
+        let is_loaded = |loading: Loading| {
+            loading.root == shape.root && loading.on.bears_statement() && loading.changes == s.changes
+        };
+        s.loading.is_some_and(is_loaded) && !s.deleted.contains(&shape.root)
+    })
 }
 
 struct Key {
@@ -265,22 +329,23 @@ fn expect_old_children(shape: &Shape, key: &Key) {
 }
 
 fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
-    let rewriting = state(|s| s.rewriting);
-    if let Some((root, depth)) = rewriting
-        && root == shape.root
-        && depth == xact::trigger_depth()
-        // A trigger of the user's own that runs before may have moved the row.
-        && new.agrees(&old, shape.parent)
-    {
-        refuse_beyond_limits(shape, &new);
+    let rewriting = rewrites_here().filter(|rewriting| rewriting.root == shape.root);
+    // A WHEN of the trigger's would be parsed by each statement, and would pass by what a trigger of the user's
+    // has put back.
+    let place = [shape.org, shape.id, shape.parent, shape.path, shape.depth];
+    if rewriting.is_none() && place.into_iter().all(|column| new.agrees(&old, column)) {
         return new;
     }
+    // One that runs before may have moved the row, too.
+    let rewriting = rewriting.filter(|_| new.agrees(&old, shape.parent));
     let Some(was) = Key::of(shape, &old) else {
         return new;
     };
-    match Key::of(shape, &new) {
-        Some(is) if is.org == was.org && is.id == was.id => {}
-        is => refuse_key_change(shape, &was, is.as_ref()),
+    if !new.agrees(&old, shape.org) || !new.agrees(&old, shape.id) {
+        refuse_key_change(shape, &was, Key::of(shape, &new).as_ref())
+    }
+    if let Some(rewriting) = rewriting {
+        return place_rewritten(shape, &rewriting.aim, &was.id, &old, new);
     }
     let parent = new.text(shape.parent);
     if parent == was.parent {
@@ -296,11 +361,42 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     let place = if deferred { None } else { place_below(shape, &key, &new) };
     let carried = old.text(shape.path).into_iter().chain(place.as_ref().map(|p| p.0.clone()));
     state(|s| {
+        s.changes += 1;
         s.parents.clear();
         let pending = s.pending.get_mut().entry((shape.root, key.org.clone())).or_default();
         pending.moved.entry(key.id.clone()).or_default().extend(carried);
     });
     with_place(shape, new, place.as_ref())
+}
+
+/// A row that a rewrite of ours writes: a trigger of the user's may have put another path there, or the old
+/// one back.
+fn place_rewritten<'a>(shape: &Shape, aim: &Aim, id: &str, old: &Row<'a>, new: Row<'a>) -> Row<'a> {
+    let (before, after) = (old.text(shape.path), new.text(shape.path));
+    let depth = new.int(shape.depth);
+    let stands = |path: &str| after.as_deref() == Some(path) && depth == Some(path::depth(path));
+    let new = match aim.at(id, before.as_deref()) {
+        Some(path) if stands(&path) => new,
+        Some(path) => with_place(shape, new, Some(&(path.clone(), path::depth(&path)))),
+        None => {
+            let is_place = |path: &String| path::ids(path).next_back() == Some(id) && stands(path);
+            if !after.as_ref().is_some_and(is_place) || after == before && depth == old.int(shape.depth) {
+                refuse_other_path(shape, id)
+            }
+            new
+        }
+    };
+    refuse_beyond_limits(shape, &new);
+    new
+}
+
+fn refuse_other_path(shape: &Shape, id: &str) -> ! {
+    let refusal = Refusal::new(
+        PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+        format!("a trigger puts another path on node {}, or keeps the old one", faults::shown(id)),
+    )
+    .hint("Let it leave the columns of path and depth alone: what a user's statement writes there is overwritten.");
+    refuse(shape, refusal)
 }
 
 /// Of an edge that is new; those that change are judged with the others of their node.
@@ -443,30 +539,51 @@ fn settle_moved(shape: &Shape, org: &str, mut moved: HashMap<String, Vec<String>
         return;
     }
     let tree_org = (shape.root, org.to_owned());
-    let is_inside = state(|s| s.rewriting.is_some_and(|(root, _)| root == shape.root));
+    let is_inside = state(|s| {
+        let is_inside = s.rewriting.as_ref().is_some_and(|rewriting| rewriting.root == shape.root);
+        if !is_inside {
+            s.rewritten.remove(&tree_org);
+        }
+        is_inside
+    });
     until_quiet((&shape.schema, &shape.name), || {
+        let begun = state(|s| s.rewritten.get(&tree_org).map_or(0, Vec::len));
         let (touched, others) = load(&shape.sql(), org, moved.keys().cloned().collect(), &moved);
         let finals = moves::final_paths(&touched, &others)
             .unwrap_or_else(|trouble| refuse(shape, faults::of_trouble(&trouble)));
-        let batches = moves::rewrites(&touched, &finals);
+        let batches: Vec<_> = moves::rewrites(&touched, &finals).into_iter().map(Rc::new).collect();
         rewrite(shape.root, || {
             for batch in &batches {
                 run_batch(shape, org, batch);
             }
             set_own_rows(shape, org, moves::own_rows(&touched, &finals));
         });
+        // What a trigger moved meanwhile took rows along whose turn had not come, and ours gave others the
+        // place that its node had left.
         for (id, carried) in state(|s| s.meanwhile.remove(&tree_org)).unwrap_or_default() {
-            let entry = moved.entry(id).or_default();
-            for path in carried {
-                let given = |r: &moves::Rewrite| Some(format!("{}{}", r.to, path.strip_prefix(&r.from)?));
-                entry.extend(batches.iter().flatten().filter_map(given));
-                entry.push(path);
-            }
+            moved.entry(id).or_default().extend(carried);
+        }
+        let all = state(|s| {
+            s.rewritten.get(&tree_org).and_then(|all| all.get(begun..)).unwrap_or_default().to_vec()
+        });
+        if all.len() > batches.len() {
+            moves::follow(&mut moved, all.iter().map(|batch| &batch[..]));
         }
     });
-    if is_inside {
-        state(|s| s.meanwhile.entry(tree_org).or_default().extend(moved));
-    }
+    state(|s| {
+        if is_inside {
+            s.meanwhile.entry(tree_org).or_default().extend(moved);
+        } else {
+            s.rewritten.remove(&tree_org);
+        }
+    });
+}
+
+/// Settles what triggers moved while rows were given paths that had none: some may have got the place that
+/// was left.
+fn settle_meanwhile(shape: &Shape, org: &str) {
+    let moved = state(|s| s.meanwhile.remove(&(shape.root, org.to_owned())));
+    settle_moved(shape, org, moved.unwrap_or_default());
 }
 
 /// Rewrites paths until no trigger of the user's own that fired has moved what was placed, or built on
@@ -529,11 +646,14 @@ fn set_own_rows(shape: &Shape, org: &str, mut rows: Vec<(String, String)>) {
     // In one order: old rows without a path may be others' to write too.
     rows.sort_unstable();
     let depths = rows.iter().map(|(_, p)| path::depth(p)).collect();
+    let aim = Aim::Rows(Rc::new(rows.iter().cloned().collect()));
     let (ids, paths) = rows.into_iter().unzip();
-    spi::write::<0>(
-        &shape.sql().set_many(),
-        vec![Arg::Text(org), Arg::Texts(ids), Arg::Texts(paths), Arg::Ints(depths)],
-    );
+    aiming(aim, || {
+        spi::write::<0>(
+            &shape.sql().set_many(),
+            vec![Arg::Text(org), Arg::Texts(ids), Arg::Texts(paths), Arg::Ints(depths)],
+        )
+    });
 }
 
 /// Places the rows that were left without a path, those of broken trees from before included where
@@ -564,6 +684,7 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
                 spi::write::<0>(&sql.fill_unset(), vec![Arg::Text(org)]);
             });
         });
+        settle_meanwhile(shape, org);
         return unset(1).is_empty();
     }
     let (touched, others) = load(&shape.sql(), org, ids.clone(), &HashMap::new());
@@ -574,10 +695,16 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
     finals.retain(|_, p| path::depth(p) <= shape.max_depth && p.len() <= path::MAX_BYTES);
     let all = finals.len() == touched.len();
     rewrite(shape.root, || set_own_rows(shape, org, moves::own_rows(&touched, &finals)));
+    settle_meanwhile(shape, org);
     all
 }
 
-fn run_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
+fn run_batch(shape: &Shape, org: &str, batch: &Rc<Vec<moves::Rewrite>>) {
+    state(|s| s.rewritten.entry((shape.root, org.to_owned())).or_default().push(batch.clone()));
+    aiming(Aim::Below(batch.clone()), || write_batch(shape, org, batch));
+}
+
+fn write_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
     let end = |p: &str| path::subtree_end(p).expect("a kept path is a path");
     let keep = |p: &str| p.chars().count() as i32 + 1;
     let gain = |r: &moves::Rewrite| path::depth(&r.to) - path::depth(&r.from);
@@ -594,8 +721,15 @@ fn run_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
             ],
         );
     } else {
-        // An index range each: for a table without statistics the whole org is read for each range.
-        settings::with(&[(c"enable_seqscan", c"off"), (c"enable_material", c"off")], || {
+        // An index range each: for a table without statistics the planner takes an org for a few rows, and would
+        // compare each of them with each range.
+        let by_range: &[(&CStr, &CStr)] = &[
+            (c"enable_seqscan", c"off"),
+            (c"enable_bitmapscan", c"off"),
+            (c"enable_material", c"off"),
+            (c"cpu_operator_cost", c"1"),
+        ];
+        settings::with(by_range, || {
             spi::write::<0>(
                 &shape.sql().rewrite_many(),
                 vec![
@@ -613,24 +747,37 @@ fn run_batch(shape: &Shape, org: &str, batch: &[moves::Rewrite]) {
 
 /// Puts the mark back when the rewrite is done or unwinds. A savepoint that rolls back inside it
 /// (in a user's trigger that it fired) must leave the mark alone.
-struct Unmark(Option<(Oid, i32)>);
+struct Unmark(Option<Rewriting>);
 
 impl Drop for Unmark {
     fn drop(&mut self) {
-        state(|s| s.rewriting = self.0);
+        state(|s| s.rewriting = self.0.take());
     }
+}
+
+/// Our own rewrite, if it is at its outermost statement.
+fn rewrites_here() -> Option<Rewriting> {
+    state(|s| s.rewriting.clone()).filter(|rewriting| rewriting.depth == xact::trigger_depth())
 }
 
 /// Runs our own UPDATE of paths on the tree: `place` lets its rows pass, checked against the limits
 /// only.
 pub fn rewrite<R>(root: Oid, work: impl FnOnce() -> R) -> R {
     state(|s| s.parents.clear());
-    let mark = (root, xact::trigger_depth() + 1);
+    let mark = Rewriting { root, depth: xact::trigger_depth() + 1, aim: Aim::Computed };
     let _unmark = Unmark(state(|s| s.rewriting.replace(mark)));
     work()
 }
 
-struct UnmarkLoading(Option<(Oid, Place)>);
+/// Runs a statement of a rewrite that puts rows there.
+fn aiming<R>(aim: Aim, work: impl FnOnce() -> R) -> R {
+    let before = state(|s| s.rewriting.clone());
+    state(|s| s.rewriting.as_mut().map(|rewriting| rewriting.aim = aim));
+    let _unmark = Unmark(before);
+    work()
+}
+
+struct UnmarkLoading(Option<Loading>);
 
 impl Drop for UnmarkLoading {
     fn drop(&mut self) {
@@ -641,14 +788,14 @@ impl Drop for UnmarkLoading {
 /// Runs an INSERT into the tree whose rows have their paths: `place` lets them pass unlooked at.
 /// No trigger of the caller's may change them.
 pub fn with_paths_given<R>(root: Oid, work: impl FnOnce() -> R) -> R {
-    let mark = (root, Place::here());
+    let mark = Loading { root, on: Place::here(), changes: state(|s| s.changes) };
     let _unmark = UnmarkLoading(state(|s| s.loading.replace(mark)));
     work()
 }
 
 /// Are we inside our own rewrite of paths, at its outermost statement? For `touch_updated_at`.
 pub fn is_rewriting() -> bool {
-    state(|s| s.rewriting).is_some_and(|(_, depth)| depth == xact::trigger_depth())
+    rewrites_here().is_some()
 }
 
 /// AFTER ROW of DELETE in a tree that adopts: children go to the nearest ancestor that is left.

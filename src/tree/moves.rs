@@ -118,7 +118,7 @@ pub struct Rewrite {
     pub to: String,
 }
 
-/// The rewrites of a statement, in batches to be run one after the other.
+/// The rewrites of a statement, in batches to be run one after the other, each in order.
 ///
 /// Longest prefix first: an inner subtree has left before the outer one moves. Prefixes of one length
 /// cannot contain each other, so they share a batch. A rewritten path can lie in the range of a later
@@ -132,7 +132,33 @@ pub fn rewrites(touched: &HashMap<String, Touched>, finals: &HashMap<String, Str
             by_length.entry(from.len()).or_default().push(Rewrite { from: from.clone(), to: to.clone() });
         }
     }
-    by_length.into_values().rev().collect()
+    let in_order = |mut batch: Vec<Rewrite>| {
+        batch.sort_unstable_by(|a, b| a.from.cmp(&b.from));
+        batch
+    };
+    by_length.into_values().rev().map(in_order).collect()
+}
+
+/// Adds to what nodes carry where it was put by rewrites that others ran too, one after the other: rows may
+/// stand at any of these now. Too much is no harm: a row that begins with a path to a node is below it, or
+/// below one that has moved away, which is further down and looked at before.
+pub fn follow<'r>(moved: &mut HashMap<String, Vec<String>>, batches: impl Iterator<Item = &'r [Rewrite]>) {
+    let by_start: Vec<HashMap<&str, &str>> =
+        batches.map(|batch| batch.iter().map(|r| (r.from.as_str(), r.to.as_str())).collect()).collect();
+    for carried in moved.values_mut() {
+        let mut known: HashSet<String> = carried.iter().cloned().collect();
+        for batch in &by_start {
+            for at in 0..carried.len() {
+                let path = &carried[at];
+                let starts = path.match_indices('/').skip(1).map(|(end, _)| path.split_at(end + 1));
+                let put = starts
+                    .filter_map(|(start, rest)| Some(format!("{}{rest}", batch.get(start)?)))
+                    .filter(|put| known.insert(put.clone()))
+                    .collect::<Vec<_>>();
+                carried.extend(put);
+            }
+        }
+    }
 }
 
 /// Touched nodes whose own row no rewrite reaches: (id, final path).
