@@ -103,6 +103,10 @@ BEGIN
         -- A rule's action runs in the plan of whatever sets it off: a cascade's, or path maintenance's, which go past row security.
         SELECT 'rewrite_rule' WHERE EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = m.relation)
         UNION ALL
+        -- PostgreSQL asks restrictive policies in the order of their names' bytes: one that comes before is asked of every org's rows.
+        SELECT 'policy_before_wall' WHERE EXISTS (
+            SELECT FROM pg_policy p WHERE p.polrelid = m.relation AND NOT p.polpermissive AND p.polname::text COLLATE "C" < 'crm_tree_wall')
+        UNION ALL
         SELECT 'outer_parent' WHERE EXISTS (
             SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND (i.inhparent, m.org_column) NOT IN (SELECT w.relation, w.org_column FROM walled w))
      ) AS found(fault)
@@ -191,6 +195,7 @@ DECLARE
     found   record;
     above   record;
     shown   text;
+    locked  oid[] := '{}';
 BEGIN
     IF touched IS NULL THEN
         RETURN;
@@ -198,6 +203,20 @@ BEGIN
     below := crm_tree._with_below(touched);
     SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
       FROM crm_tree._wall_family(below) f;
+    -- What joins a family may be getting children of its own at this moment: whoever makes one goes first, or waits.
+    WHILE EXISTS (SELECT FROM unnest(members) AS m(oid) WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = m.oid))
+          AND EXISTS (SELECT FROM unnest(roots) AS r(oid) JOIN crm_tree.wall_standing s ON s.relation = r.oid) LOOP
+        FOR shown IN
+            SELECT c.oid::regclass FROM pg_class c WHERE c.oid = ANY (below) AND NOT c.oid = ANY (locked) AND c.relkind IN ('r', 'p') ORDER BY c.oid
+        LOOP
+            EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', shown);
+        END LOOP;
+        locked := below;
+        below := crm_tree._with_below(touched);
+        EXIT WHEN below <@ locked;
+        SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
+          FROM crm_tree._wall_family(below) f;
+    END LOOP;
 
     -- What was detached keeps its wall, and gets a place of its own in the registry: what has no parent any more, or others that
     -- have no wall. The topmost first, which brings along what is below it.
@@ -236,7 +255,7 @@ BEGIN
 
     -- New partitions and children of a wall that stands.
     FOR found IN
-        SELECT f.*, c.relkind, c.relowner FROM crm_tree._wall_family(members) f JOIN pg_class c ON c.oid = f.relation
+        SELECT f.*, c.relkind, c.relowner, c.relpersistence FROM crm_tree._wall_family(members) f JOIN pg_class c ON c.oid = f.relation
          WHERE members IS NOT NULL AND f.relation <> f.root
            AND EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.root)
            AND NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = f.relation)
@@ -249,6 +268,10 @@ BEGIN
         ELSIF found.relkind = 'f' THEN
             RAISE EXCEPTION 'foreign table % cannot have row security, and so cannot be a partition or child of the protected table %', found.relation::regclass, found.root::regclass
                 USING ERRCODE = 'wrong_object_type', HINT = 'Keep its rows in a table of this database, or protect them on the server where they live.';
+        END IF;
+        IF found.relpersistence = 't' THEN
+            RAISE EXCEPTION 'temporary table % cannot be a child of the protected table %', found.relation::regclass, found.root::regclass
+                USING ERRCODE = 'feature_not_supported', HINT = 'Make an ordinary or an UNLOGGED table: nothing sees a temporary one go with its session.';
         END IF;
         PERFORM crm_tree._raise_wall(found.relation, found.org_column);
         PERFORM crm_tree._protect_histories(ARRAY[found.relation]);
@@ -282,6 +305,7 @@ BEGIN
             WHEN 'org_column' THEN format('its org column "%s" is gone', found.org_column)
             WHEN 'rewrite_rule' THEN 'it has a rewrite rule, which runs past row security in cascades'
             WHEN 'outer_parent' THEN 'it can be read through a parent without this wall'
+            WHEN 'policy_before_wall' THEN 'a restrictive policy whose name sorts before "crm_tree_wall" is asked of every org''s rows'
             ELSE found.fault END);
         IF lenient THEN
             PERFORM crm_tree._wall_alarm('lowered', found.relation, 'the wall was lowered: ' || shown, NULL);
@@ -292,7 +316,9 @@ BEGIN
         ELSE
             RAISE EXCEPTION 'this would lower the wall of %', shown
                 USING ERRCODE = 'insufficient_privilege',
-                      HINT = format('A superuser or a wall administrator takes a wall down by SELECT crm_tree.unprotect(%L);', found.root::regclass);
+                      HINT = CASE found.fault
+                          WHEN 'policy_before_wall' THEN 'They go by the bytes of their names: give it one behind that, "zz_…" say.'
+                          ELSE format('A superuser or a wall administrator takes a wall down by SELECT crm_tree.unprotect(%L);', found.root::regclass) END;
         END IF;
     END LOOP;
 
@@ -387,12 +413,19 @@ BEGIN
                    END AS relation
               FROM pg_event_trigger_ddl_commands() c WHERE NOT c.in_extension) AS t
      WHERE relation IS NOT NULL;
-    -- What is done to a composite type is done to the tables of that type.
+    -- What is done to a composite type is done to the tables of that type; that of a table is the table's own.
     IF TG_TAG = 'ALTER TYPE' THEN
-        SELECT array_agg(DISTINCT c.oid) INTO touched
-          FROM pg_event_trigger_ddl_commands() d
-          JOIN pg_class c ON c.reloftype = d.objid OR c.reloftype = (SELECT t.reltype FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 'c')
-         WHERE c.reloftype <> 0;
+        IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+           AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() d LEFT JOIN pg_type y ON d.classid = 'pg_type'::regclass AND y.oid = d.objid
+                        WHERE d.classid = 'pg_class'::regclass OR y.typtype = 'c') THEN
+            RAISE EXCEPTION 'a composite type is altered at READ COMMITTED: a snapshot that is kept may not show all tables of the type'
+                USING ERRCODE = 'invalid_transaction_state', HINT = 'BEGIN ISOLATION LEVEL READ COMMITTED;';
+        END IF;
+        touched := touched || ARRAY(
+            SELECT DISTINCT c.oid
+              FROM pg_event_trigger_ddl_commands() d
+              JOIN pg_class c ON c.reloftype = d.objid OR c.reloftype = (SELECT t.reltype FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 'c')
+             WHERE c.reloftype <> 0);
     END IF;
     IF crm_tree._wall_is_moving(touched) THEN
         RETURN;
@@ -433,11 +466,12 @@ BEGIN
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_namespace'::regclass AND s.schema = d.object_name;
-    -- What went with its table is found by its name no more.
-    SELECT array_agg(DISTINCT c.oid) INTO touched
+    -- What went with its table is found by its name no more. Not by a query, which a snapshot that is kept answers with the names of
+    -- its time; a temporary one's is not that of its schema.
+    SELECT array_agg(DISTINCT t.oid) INTO touched
       FROM pg_event_trigger_dropped_objects() d
-      JOIN pg_namespace n ON n.nspname = d.address_names[1] JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
-     WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column');
+     CROSS JOIN LATERAL CAST(to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) AS oid) AS t(oid)
+     WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column') AND t.oid IS NOT NULL;
     IF crm_tree._wall_is_moving(touched) THEN
         RETURN;
     END IF;

@@ -2,6 +2,7 @@
 //! session that is bound to another org by then, or to none.
 
 use super::spi;
+use super::xact::INVALID_SUBTRANSACTION;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -53,8 +54,6 @@ pub fn may_be_held() -> bool {
     }
     DECLARED.get()
 }
-
-const INVALID_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 
 /// One that was kept from an earlier transaction belongs to no subtransaction any more.
 fn is_of_this_transaction(name: &str) -> bool {

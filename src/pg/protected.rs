@@ -190,7 +190,8 @@ unsafe fn table(rel: pg_sys::Relation) -> (Standing, i16) {
         let number = pg_sys::get_attnum(relation, column.as_ptr());
         let policies = (*rel).rd_rsdesc;
         let stands = !policies.is_null()
-            && relation::list((*policies).policies).any(|policy| is_wall(policy.cast(), number));
+            && relation::list((*policies).policies).any(|policy| is_wall(policy.cast(), number))
+            && !relation::list((*policies).policies).any(|policy| is_before_wall(policy.cast()));
         if stands { (Standing::Walled, number) } else { (Standing::Altered, 0) }
     }
 }
@@ -216,6 +217,12 @@ pub fn org_column(relation: Oid) -> Option<CString> {
         at += 1;
     }
     None
+}
+
+/// Is it asked before the wall? PostgreSQL has restrictive policies in the order of their names' bytes.
+unsafe fn is_before_wall(policy: *const pg_sys::RowSecurityPolicy) -> bool {
+    // SAFETY: the relation cache's own policy.
+    unsafe { !(*policy).permissive && CStr::from_ptr((*policy).policy_name) < c"crm_tree_wall" }
 }
 
 /// Is this the policy that `protect` made: restrictive, for every command and role, the org column

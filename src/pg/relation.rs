@@ -1,6 +1,7 @@
 //! Relations as the trees and walls see them.
 
 use super::settings;
+use super::xact::INVALID_SUBTRANSACTION;
 use pgrx::pg_sys::Oid;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -174,6 +175,20 @@ fn reached(relation: Oid, next: impl Fn(Oid) -> Vec<Oid>) -> Vec<Oid> {
         at += 1;
     }
     all
+}
+
+/// Did this transaction make the relation? Nobody else can know of it then, nor join anything with it.
+pub fn is_new(relation: Oid) -> bool {
+    // SAFETY: the relation is closed again, also by PostgreSQL after an error.
+    unsafe {
+        let rel = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if rel.is_null() {
+            return false;
+        }
+        let is_new = (*rel).rd_createSubid != INVALID_SUBTRANSACTION;
+        pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
+        is_new
+    }
 }
 
 /// Waits until nobody else is at the relation or at anything below it, and keeps it so to the end of the

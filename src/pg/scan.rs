@@ -34,22 +34,6 @@ impl Found<'_> {
         }
     }
 
-    /// Where this version of the row stands.
-    pub fn at(&self) -> (u32, u16) {
-        // SAFETY: the scan's tuple, as above.
-        let at = unsafe { (*self.tuple).t_self };
-        (u32::from(at.ip_blkid.bi_hi) << 16 | u32::from(at.ip_blkid.bi_lo), at.ip_posid)
-    }
-
-    /// Did this transaction write this version of the row?
-    pub fn is_own(&self) -> bool {
-        // SAFETY: the scan's tuple, as above; asks backend state.
-        unsafe {
-            let written_by = (*(*self.tuple).t_data).t_choice.t_heap.t_xmin;
-            pg_sys::TransactionIdIsCurrentTransactionId(written_by)
-        }
-    }
-
     /// The bytes of a column stored as `bytea` is, whatever its type shows.
     pub fn bytes(&self, column: &CStr) -> Option<Vec<u8>> {
         // SAFETY: as above; the column's values are varlenas.

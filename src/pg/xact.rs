@@ -5,6 +5,9 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 
+/// What belongs to no subtransaction: not made by this transaction, or kept beyond it.
+pub(super) const INVALID_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
+
 type Listener = fn();
 type SubListener = fn(End, i32);
 type SubStartListener = fn(i32);

@@ -84,6 +84,7 @@ pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
 
 #[pg_extern(sql = false)]
 pub fn protect(table: pg_sys::Oid, org_column: &str, strict: bool) {
+    watch::expect_no_snapshot(table);
     alone_with(table, |table| {
         // Whoever calls: what the table's owner attached to it must not run with more rights than his.
         role::as_table_owner_confined(table.owner, || put_up(&table, org_column, strict));
@@ -136,6 +137,10 @@ fn put_up(table: &Table, org_column: &str, strict: bool) {
     }
     refuse_other_owner(table, &below);
     refuse_outer_parent(table, org_column);
+    for t in std::iter::once(table).chain(&below) {
+        refuse_moved_wall(t, org_column);
+        refuse_policy_before(t);
+    }
     refuse_null_orgs(table, &column);
     report_open_keys(table, org_column, strict);
 
@@ -239,6 +244,59 @@ pub fn refuse_other_owner(table: &Table, below: &[Table]) {
             ident(&role::name(table.owner).unwrap_or_default())
         ))
         .table(&other.schema, &other.name)
+        .raise()
+    }
+}
+
+/// The registry names the column, and the policy depends on it: where another has the name now, the wall is
+/// not to move along.
+fn refuse_moved_wall(table: &Table, org_column: &str) {
+    let column = rows(
+        "SELECT a.attname::text FROM pg_catalog.pg_policy p
+           JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) p.oid
+                                      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) p.polrelid
+           JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.refobjid AND a.attnum OPERATOR(pg_catalog.=) d.refobjsubid
+          WHERE p.polrelid OPERATOR(pg_catalog.=) $1 AND p.polname OPERATOR(pg_catalog.=) 'crm_tree_wall' AND a.attname OPERATOR(pg_catalog.<>) $2::pg_catalog.name LIMIT 1",
+        &[table.oid.into(), org_column.into()],
+        |row| catalog::text(row, 1),
+    );
+    if let Some(column) = column.first() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the wall of {} stands on the column \"{column}\", not on \"{org_column}\"", table.shown()),
+        )
+        .hint(format!("Give that column its name back, or a superuser takes the wall down: SELECT crm_tree.unprotect({});", literal(&table.sql())))
+        .table(&table.schema, &table.name)
+        .raise()
+    }
+}
+
+/// PostgreSQL asks restrictive policies in the order of their names' bytes, and may ask each before the next:
+/// one that comes before the wall's is asked of every org's rows.
+fn refuse_policy_before(table: &Table) {
+    let policies = rows(
+        "SELECT p.polname::text FROM pg_catalog.pg_policy p
+          WHERE p.polrelid OPERATOR(pg_catalog.=) $1 AND NOT p.polpermissive
+            AND p.polname::pg_catalog.text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.<) 'crm_tree_wall' LIMIT 1",
+        &[table.oid.into()],
+        |row| catalog::text(row, 1),
+    );
+    if let Some(name) = policies.first() {
+        let behind: String = format!("zz_{name}").chars().take(60).collect();
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "the restrictive policy \"{name}\" of {} would be asked before the wall, of every org's rows",
+                table.shown()
+            ),
+        )
+        .hint(format!(
+            "They go by the bytes of their names: ALTER POLICY {} ON {} RENAME TO {};",
+            ident(name),
+            table.sql(),
+            ident(&behind)
+        ))
+        .table(&table.schema, &table.name)
         .raise()
     }
 }
@@ -393,15 +451,21 @@ fn alter_table(table: pg_sys::Oid, action: &str) {
 
 #[pg_extern(sql = false)]
 fn unprotect(table: pg_sys::Oid) {
+    watch::expect_no_snapshot(table);
     alone_with(table, |table| lower(&table));
 }
 
-fn lower(table: &Table) {
-    let registered = rows(
+/// The column by which the registry has the table itself.
+fn registered_column(table: &Table) -> Vec<String> {
+    rows(
         "SELECT w.org_column::pg_catalog.text FROM crm_tree._walls() w WHERE w.relation OPERATOR(pg_catalog.=) $1",
         &[table.oid.into()],
         |row| catalog::text(row, 1),
-    );
+    )
+}
+
+fn lower(table: &Table) {
+    let registered = registered_column(table);
     let Some(column) = registered.first() else {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -411,6 +475,15 @@ fn lower(table: &Table) {
         .raise()
     };
     let below = table.descendants();
+    if let Some(own) = below.iter().find(|t| !registered_column(t).is_empty()) {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("{}, below {}, is protected by itself", own.shown(), table.shown()),
+        )
+        .hint(format!("First SELECT crm_tree.unprotect({});", literal(&own.sql())))
+        .table(&own.schema, &own.name)
+        .raise()
+    }
     let family = std::iter::once(table).chain(&below).map(|t| t.oid).collect();
     watch::moving(family, || {
         for t in std::iter::once(table).chain(&below) {

@@ -4,8 +4,7 @@
 use super::wall;
 use crate::catalog::Table;
 use crate::error::Refusal;
-use crate::pg::scan::{self, Key, Seen};
-use crate::pg::{relation, role, xact};
+use crate::pg::{protected, relation, role, xact};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
@@ -49,42 +48,50 @@ fn _wall_is_moving(touched: Option<Vec<pg_sys::Oid>>) -> bool {
 }
 
 /// Event triggers read the registries and the catalogs as the transaction sees them. One that keeps its
-/// snapshot may have taken it before a wall was put up, or before DDL that was judged by what was so then,
-/// and would let pass what lowers that wall.
+/// snapshot may have taken it before a wall was put up, or before a table was made below one, and would let
+/// pass what lowers that wall.
 #[pg_extern(sql = false)]
 fn _expect_current_walls(touched: Option<Vec<pg_sys::Oid>>) {
     touched.into_iter().flatten().for_each(expect_current);
 }
 
-/// Refuses to go by a snapshot that does not show how the walls of this table and its kin stand now.
+/// Refuses to go by a snapshot that is kept where the table, or one that inheritance or partitioning joins
+/// with it, has a wall: by the catalog, which shows what is so now.
 pub fn expect_current(relation: pg_sys::Oid) {
-    if !xact::keeps_one_snapshot() {
-        return;
-    }
-    let versions = |of, seen| {
-        let mut found = Vec::new();
-        for (table, index) in [(c"wall", c"wall_pkey"), (c"wall_standing", c"wall_standing_pkey")] {
-            scan::by_keys(table, index, &[Key::Relation(of)], seen, |row| {
-                if seen == Seen::ByStatement || !row.is_own() {
-                    found.push((table, row.at()));
-                }
-                false
-            });
+    if xact::keeps_one_snapshot() {
+        let kin = relation::kin(relation);
+        if kin.iter().any(|of| protected::org_column(*of).is_some()) {
+            expect_new(relation, kin)
         }
-        found
-    };
-    let is_newer = |of| {
-        let seen = versions(of, Seen::ByStatement);
-        versions(of, Seen::Now).iter().any(|version| !seen.contains(version))
-    };
-    if relation::kin(relation).into_iter().any(is_newer) {
-        Refusal::new(
-            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            "a wall was put up or touched after this transaction took its snapshot, which does not show it",
-        )
-        .hint("Begin again; DDL is best done at READ COMMITTED.")
-        .raise()
     }
+}
+
+/// The same where a wall is to be put up or taken down.
+pub fn expect_no_snapshot(relation: pg_sys::Oid) {
+    if xact::keeps_one_snapshot() {
+        expect_new(relation, relation::kin(relation))
+    }
+}
+
+fn expect_new(relation: pg_sys::Oid, kin: Vec<pg_sys::Oid>) {
+    if !kin.into_iter().all(relation::is_new) {
+        refuse_snapshot(relation)
+    }
+}
+
+fn refuse_snapshot(relation: pg_sys::Oid) -> ! {
+    let facts = relation::facts(relation);
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
+        format!(
+            "walls are moved, and protected tables altered, at READ COMMITTED: {}.{} is in a transaction that keeps its snapshot",
+            facts.schema, facts.name
+        ),
+    )
+    .detail("The snapshot may not show all that is joined with the table, nor how its wall stands now.")
+    .hint("BEGIN ISOLATION LEVEL READ COMMITTED;")
+    .table(&facts.schema, &facts.name)
+    .raise()
 }
 
 /// The wall of the table and of all below it stands as we left it; from here on the event triggers

@@ -68,6 +68,66 @@ BEGIN;
 ALTER TABLE app.contact ADD COLUMN more int;
 ROLLBACK;
 RESET quote_all_identifiers;
+-- SHOULD FAIL: another column in the place of the org's, by the type that each table has; and where nobody watched it
+ALTER TABLE app.contact ADD COLUMN everybody uuid NOT NULL DEFAULT :acme;
+ALTER TYPE app.contact RENAME ATTRIBUTE org_id TO real_org;
+\c - :super
+SET session_replication_role = replica;
+SET client_min_messages = error;
+ALTER TYPE app.contact RENAME ATTRIBUTE org_id TO real_org;
+ALTER TYPE app.contact RENAME ATTRIBUTE everybody TO org_id;
+RESET session_replication_role;
+SET ROLE oscar_the_owner;
+SELECT crm_tree.protect('app.contact');
+RESET ROLE;
+SET session_replication_role = replica;
+ALTER TYPE app.contact RENAME ATTRIBUTE org_id TO everybody;
+ALTER TYPE app.contact RENAME ATTRIBUTE real_org TO org_id;
+RESET session_replication_role;
+\c - oscar_the_owner
+ALTER TABLE app.contact DROP COLUMN everybody;
+-- SHOULD FAIL: a restrictive policy that is asked before the wall, of every org's rows: made, renamed, and there before the wall
+CREATE FUNCTION app.shout(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 SET search_path = pg_catalog AS 'BEGIN RAISE NOTICE ''%'', $1; RETURN true; END';
+CREATE POLICY aaa ON app.contact AS RESTRICTIVE USING (app.shout(secret));
+CREATE POLICY "Zorro" ON app.contact AS RESTRICTIVE USING (app.shout(secret));
+CREATE POLICY zorro ON app.contact AS RESTRICTIVE USING (app.shout(secret));
+ALTER POLICY zorro ON app.contact RENAME TO b;
+BEGIN;
+SELECT crm_tree.bind_org(:acme);
+SET LOCAL enable_indexscan = off;
+SET LOCAL enable_bitmapscan = off;
+SELECT count(*) FROM app.contact;
+ROLLBACK;
+DROP POLICY zorro ON app.contact;
+CREATE TABLE app.early (org_id uuid NOT NULL, secret text);
+CREATE POLICY aaa ON app.early AS RESTRICTIVE USING (app.shout(secret));
+SELECT crm_tree.protect('app.early');
+ALTER POLICY aaa ON app.early RENAME TO zz_aaa;
+SELECT crm_tree.protect('app.early');
+DROP TABLE app.early;
+DROP FUNCTION app.shout;
+-- SHOULD FAIL: temporary children, which nothing sees go
+CREATE TEMP TABLE fleeting () INHERITS (app.note);
+-- SHOULD FAIL: walls moved, and protected tables altered, by a snapshot that is kept
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+ALTER TABLE app.contact ADD COLUMN more int;
+ROLLBACK;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT crm_tree.protect('app.contact');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+DROP POLICY crm_tree_wall ON app.contact;
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+ALTER TYPE app.contact RENAME ATTRIBUTE org_id TO real_org;
+ROLLBACK;
+-- and goes on: what has to do with no wall
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+CREATE TEMP TABLE mine AS SELECT 1 AS one;
+CREATE TABLE app.plain (x int);
+ALTER TABLE app.plain ADD y int;
+DROP TABLE mine, app.plain;
+COMMIT;
 -- SHOULD FAIL: the watchers themselves
 ALTER EVENT TRIGGER crm_tree_watch DISABLE;
 DROP EVENT TRIGGER crm_tree_watch;
