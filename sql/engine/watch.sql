@@ -46,25 +46,43 @@ $$;
 COMMENT ON FUNCTION crm_tree._with_below(oid[]) IS 'Private: tables, and all their partitions and children.';
 REVOKE ALL ON FUNCTION crm_tree._with_below(oid[]) FROM PUBLIC;
 
-CREATE FUNCTION crm_tree._wall_predicate(relation oid, org_column name) RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE a.atttypid
-               WHEN 'uuid'::regtype THEN format('(%I = crm_tree.current_org())', a.attname)
-               WHEN 'text'::regtype THEN format('(%I = crm_tree.current_org_text())', a.attname)
-               WHEN 'varchar'::regtype THEN format('((%I)::text = crm_tree.current_org_text())', a.attname)
-               ELSE format('(%I = crm_tree.current_org_bigint())', a.attname)
-           END
-      FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped
+-- Not pg_get_expr(): it takes a lock on the table whose expression it is, and so waits for whoever holds that. The workers of a parallel restore
+-- hold a partition each, and would wait for one another.
+CREATE FUNCTION crm_tree._policy_shape(expression pg_node_tree) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT regexp_replace($1::text, ' :(?!(?:opno|args|varno|varattno|varlevelsup|funcid|arg|resulttype) )\w+ (?:\([b ]*\)|[^ (){}]+)', '', 'g')
 $$;
-COMMENT ON FUNCTION crm_tree._wall_predicate(oid, name) IS 'Private: the condition of a wall as pg_get_expr() shows it under the search path of the functions here.';
+COMMENT ON FUNCTION crm_tree._policy_shape(pg_node_tree) IS 'Private: an expression without what follows from the operators, functions and columns in it, and what differs from version to version.';
+
+CREATE FUNCTION crm_tree._wall_shape(relation oid, org_column name) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('{OPEXPR :opno %s :args (%s {FUNCEXPR :funcid %s :args <>})}', w.operator::oid,
+                  CASE a.atttypid WHEN 'varchar'::regtype THEN format('{RELABELTYPE :arg %s :resulttype %s}', v.var, 'text'::regtype::oid) ELSE v.var END, w.asked::oid)
+      FROM pg_attribute a
+     CROSS JOIN LATERAL format('{VAR :varno 1 :varattno %s :varlevelsup 0}', a.attnum) AS v(var)
+     CROSS JOIN LATERAL (SELECT CASE a.atttypid
+               WHEN 'uuid'::regtype THEN '=(uuid,uuid)'::regoperator
+               WHEN 'text'::regtype THEN '=(text,text)'::regoperator
+               WHEN 'varchar'::regtype THEN '=(text,text)'::regoperator
+               WHEN 'int2'::regtype THEN '=(int2,int8)'::regoperator
+               WHEN 'int4'::regtype THEN '=(int4,int8)'::regoperator
+               ELSE '=(int8,int8)'::regoperator END,
+           CASE a.atttypid
+               WHEN 'uuid'::regtype THEN 'crm_tree.current_org()'::regprocedure
+               WHEN 'text'::regtype THEN 'crm_tree.current_org_text()'::regprocedure
+               WHEN 'varchar'::regtype THEN 'crm_tree.current_org_text()'::regprocedure
+               ELSE 'crm_tree.current_org_bigint()'::regprocedure END) AS w(operator, asked)
+     WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+COMMENT ON FUNCTION crm_tree._wall_shape(oid, name) IS 'Private: the condition of a wall as _policy_shape() shows it.';
 
 CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name, fault text)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET quote_all_identifiers = off AS $$
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH member AS MATERIALIZED (
-        SELECT f.*, c.relkind, c.relrowsecurity, c.relforcerowsecurity, crm_tree._wall_predicate(f.relation, f.org_column) AS predicate
+        SELECT f.*, c.relkind, c.relrowsecurity, c.relforcerowsecurity, crm_tree._wall_shape(f.relation, f.org_column) AS shape
           FROM crm_tree._wall_family(relations) f JOIN pg_class c ON c.oid = f.relation),
     walled AS MATERIALIZED (
         SELECT f.relation, f.org_column FROM crm_tree._wall_family(ARRAY(
@@ -74,7 +92,7 @@ BEGIN
      CROSS JOIN LATERAL (
         SELECT 'foreign_partition' WHERE m.relkind = 'f'
         UNION ALL
-        SELECT 'org_column' WHERE m.predicate IS NULL
+        SELECT 'org_column' WHERE m.shape IS NULL
         UNION ALL
         SELECT 'org_nullable' FROM pg_attribute a
          WHERE a.attrelid = m.relation AND a.attname = m.org_column AND NOT a.attnotnull AND NOT a.attisdropped AND m.relkind <> 'f'
@@ -86,13 +104,13 @@ BEGIN
         SELECT 'wall_policy' WHERE m.relkind <> 'f' AND NOT EXISTS (
             SELECT FROM pg_policy p
              WHERE p.polrelid = m.relation AND p.polname = 'crm_tree_wall' AND NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
-               AND pg_get_expr(p.polqual, p.polrelid) = m.predicate AND pg_get_expr(p.polwithcheck, p.polrelid) = m.predicate)
+               AND crm_tree._policy_shape(p.polqual) = m.shape AND crm_tree._policy_shape(p.polwithcheck) = m.shape)
         UNION ALL
         SELECT 'base_policy' WHERE EXISTS (
             SELECT FROM pg_policy p
              WHERE p.polrelid = m.relation AND p.polname ~ '^crm_tree_base' AND p.polpermissive
-               AND (coalesce(pg_get_expr(p.polqual, p.polrelid) <> m.predicate, false)
-                    OR coalesce(pg_get_expr(p.polwithcheck, p.polrelid) <> m.predicate, false)))
+               AND (coalesce(crm_tree._policy_shape(p.polqual) <> m.shape, false)
+                    OR coalesce(crm_tree._policy_shape(p.polwithcheck) <> m.shape, false)))
         UNION ALL
         SELECT CASE WHEN bool_or(t.tgenabled = 'A') THEN NULL WHEN count(t.oid) > 0 THEN 'truncate_trigger_off' ELSE 'truncate_trigger' END
           FROM pg_trigger t
@@ -113,7 +131,7 @@ BEGIN
      WHERE fault IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION crm_tree._wall_faults(oid[]) IS 'Private: where a protected table, partition or child does not stand as protect() left it.';
+COMMENT ON FUNCTION crm_tree._wall_faults(oid[]) IS 'Private: where a protected table, partition or child does not stand as protect() left it. Takes no lock on any of them.';
 
 -- Walls that were seen to stand, table by table. What is in here is defended by the event triggers. Not dumped: a wall that is being restored is
 -- built up statement by statement, and is let alone until the last of them has made it whole.
@@ -158,6 +176,8 @@ BEGIN
     END IF;
     INSERT INTO crm_tree.wall_standing AS s (relation, owner)
     SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = ANY (members)
+     -- In one order: two sessions may see the same wall stand.
+     ORDER BY c.oid
     -- Another version each time: that is how a transaction knows that its snapshot is older.
     ON CONFLICT (relation) DO UPDATE SET owner = excluded.owner;
 END
@@ -322,7 +342,8 @@ BEGIN
         END IF;
     END LOOP;
 
-    -- A wall that was being built up, and is whole now.
+    -- A wall that was being built up, and is whole now. Two sessions that end it at once see nothing of each other's part: then
+    -- check_restore() looks. To make one wait for the other would be to deadlock some day.
     FOR found IN
         SELECT r.root FROM unnest(roots) AS r(root) WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = r.root)
     LOOP
@@ -539,5 +560,5 @@ $$;
 COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Walls that are whole are watched from here on. For superusers.';
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
-    crm_tree._wall_predicate(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text),
+    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text),
     crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;

@@ -18,6 +18,17 @@ fn fill(cluster: &Cluster) {
          SELECT crm_tree.attach_tree('public.company', 'id', 'boss', 'tenant', on_delete => 'adopt');
          SELECT crm_tree.protect('public.company', 'tenant');
          GRANT SELECT, INSERT, UPDATE, DELETE ON public.company TO app;
+         CREATE TABLE public.plan (org text NOT NULL, id int NOT NULL, parent int, PRIMARY KEY (org, id)) PARTITION BY LIST (org);
+         CREATE TABLE public.plan_1 PARTITION OF public.plan FOR VALUES IN ('1');
+         CREATE TABLE public.plan_2 (id int NOT NULL, dropped int, org text NOT NULL, parent int) PARTITION BY HASH (id);
+         ALTER TABLE public.plan_2 DROP COLUMN dropped;
+         CREATE TABLE public.plan_2_0 PARTITION OF public.plan_2 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+         CREATE TABLE public.plan_2_1 PARTITION OF public.plan_2 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+         ALTER TABLE public.plan ATTACH PARTITION public.plan_2 FOR VALUES IN ('2');
+         CREATE POLICY theirs ON public.plan_1 FOR SELECT USING (id > 0);
+         SELECT crm_tree.attach_tree('public.plan', 'id', 'parent', 'org', history => true), crm_tree.protect('public.plan', 'org');
+         CREATE POLICY narrow ON public.plan_2_1 AS RESTRICTIVE FOR DELETE USING (id > 1);
+         INSERT INTO public.plan SELECT t, g, nullif(g / 2, 0) FROM generate_series(1, 20) g, generate_series(1, 2) t;
          INSERT INTO public.company SELECT t, g, nullif(g / 2, 0), 'c' || g FROM generate_series(1, 40) g, generate_series(1, 2) t;
          SELECT crm_tree.grant_org('app', 1);
          BEGIN; SET LOCAL crm_tree.defer_paths = on; UPDATE public.company SET boss = 3 WHERE tenant = 2 AND id = 2; COMMIT;",
@@ -89,9 +100,10 @@ fn facts(cluster: &Cluster, database: &str) -> Vec<(&'static str, String)> {
         ("deferred paths", "SELECT relation, org FROM crm_tree.stale_org"),
         ("companies below another, by links", "SELECT n.* FROM crm_tree.subtree('public.company', '3') n"),
         ("companies", "SELECT tenant, id, boss, materialized_path, depth FROM public.company"),
+        ("plans", "SELECT org, id, parent, materialized_path, depth FROM public.plan"),
         ("events", "SELECT org_id, event_id, changed_at, to_stage FROM crm.fct_stage_change"),
         ("access", "SELECT org_id, account_id, user_id, granted_via, permission_level FROM crm.bridge_account_user_access"),
-        ("problems", "SELECT * FROM crm_tree.check_tree('crm.account') UNION ALL SELECT * FROM crm_tree.check_tree('public.company')"),
+        ("problems", "SELECT * FROM crm_tree.check_tree('crm.account') UNION ALL SELECT * FROM crm_tree.check_tree('public.company') UNION ALL SELECT * FROM crm_tree.check_tree('public.plan')"),
     ]
     .into_iter()
     .map(|(name, sql)| (name, sorted(&cluster.psql(database, sql))))
@@ -149,6 +161,56 @@ fn a_restored_dump_is_the_same_database() {
     restore(&cluster, &cluster);
     assert_same(&before, facts(&cluster, "target"));
     assert_at_work(&cluster);
+}
+
+/// Each worker holds its own partition, and none may wait for another's.
+#[test]
+fn a_parallel_restore_is_the_same_database() {
+    let (cluster, before) = filled();
+    let holes = "SELECT code, object FROM crm_tree.audit_walls() WHERE severity = 'fix' AND code <> 'wall_not_watched' ORDER BY 1, 2";
+    let holes_before = cluster.psql("source", holes);
+    let dump = cluster.host().join("dump.d");
+    let dump = dump.to_str().unwrap();
+    cluster.client("pg_dump", &["-Fd", "-f", dump, "source"]);
+    for jobs in ["2", "4", "8", "8"] {
+        cluster.psql("postgres", "CREATE DATABASE target");
+        cluster.client("pg_restore", &["--exit-on-error", "-j", jobs, "-d", "target", dump]);
+        assert_eq!(cluster.psql("target", holes), holes_before, "holes after -j {jobs}");
+        // Two workers that end a wall at once do not see each other's part of it: the audit tells.
+        let unwatched = "SELECT count(*) FROM crm_tree.wall w WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = w.relation)";
+        let told = "SELECT count(*) FROM crm_tree.audit_walls() WHERE code = 'wall_not_watched'";
+        assert_eq!(cluster.psql("target", told), cluster.psql("target", unwatched));
+        assert_eq!(cluster.psql("target", "SELECT * FROM crm_tree.check_restore()"), "");
+        assert_eq!(cluster.psql("target", told), "0");
+        assert_same(&before, facts(&cluster, "target"));
+        cluster.psql("postgres", "DROP DATABASE target");
+    }
+}
+
+/// Ordinary DDL on parts of one wall waits for nobody who holds another part.
+#[test]
+fn ddl_on_two_partitions_does_not_wait() {
+    let cluster = Cluster::preloaded();
+    cluster.psql(
+        "postgres",
+        "CREATE TABLE a (org_id int NOT NULL, id int, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
+         CREATE TABLE a_1 PARTITION OF a FOR VALUES IN (1);
+         CREATE TABLE a_2 PARTITION OF a FOR VALUES IN (2);
+         SELECT crm_tree.protect('a');",
+    );
+    let mut one = cluster.superuser();
+    let mut two = cluster.superuser();
+    one.batch_execute(
+        "SET lock_timeout = '2s'; BEGIN; CREATE POLICY narrow ON a_1 AS RESTRICTIVE USING (id > 0);",
+    )
+    .unwrap();
+    two.batch_execute(
+        "SET lock_timeout = '2s'; BEGIN; CREATE POLICY narrow ON a_2 AS RESTRICTIVE USING (id > 0);",
+    )
+    .unwrap();
+    one.batch_execute("CREATE POLICY narrow ON a AS RESTRICTIVE USING (id > 0); COMMIT").unwrap();
+    two.batch_execute("COMMIT").unwrap();
+    assert_eq!(cluster.psql("postgres", "SELECT count(*) FROM crm_tree._wall_faults()"), "0");
 }
 
 #[test]
