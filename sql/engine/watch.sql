@@ -546,7 +546,21 @@ COMMENT ON FUNCTION crm_tree.unwatch_schema(text) IS 'Ends watch_schema(); false
 
 CREATE FUNCTION crm_tree.check_restore() RETURNS TABLE (code text, object text, detail text, fix text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    off record;
 BEGIN
+    -- pg_restore --disable-triggers leaves what was enabled ALWAYS enabled as others are. Ours are: the walls', the registries', the CRM's.
+    FOR off IN
+        SELECT f.relation::regclass AS relation, 'crm_tree_refuse_truncate' AS trigger FROM crm_tree._wall_faults() f WHERE f.fault = 'truncate_trigger_off'
+        UNION
+        SELECT t.tgrelid, t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+         WHERE t.tgenabled <> 'A' AND NOT t.tgisinternal
+           AND ((t.tgrelid, t.tgname) IN (('crm_tree.wall'::regclass, 'wall_changed'), ('crm_tree.stale_org'::regclass, 'flags_changed'))
+                OR p.proname = '_append_only' AND p.pronamespace::regnamespace::text IN (SELECT quote_ident(i.schema) FROM crm_tree.crm_instance i))
+         ORDER BY 1, 2
+    LOOP
+        EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', off.relation, off.trigger);
+    END LOOP;
     PERFORM crm_tree._wall_stands(w.relation)
        FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation
       WHERE NOT EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = w.relation);
@@ -554,10 +568,21 @@ BEGIN
         SELECT a.code, a.object, a.detail, a.fix FROM crm_tree.audit_walls(true) a
          WHERE a.code IN ('table_without_wall', 'wall_of_nothing', 'wall_not_registered', 'grant_of_nobody', 'event_trigger_disabled')
             OR (a.object, a.code) IN (SELECT f.relation::regclass::text, f.fault FROM crm_tree._wall_faults() f)
-            OR a.code = 'partition_without_wall';
+            OR a.code = 'partition_without_wall'
+        UNION ALL
+        -- Closed, and so no hole, but not as protect() left it.
+        SELECT 'base_policy_missing', m.relation::regclass::text,
+               format('No permissive policy is there for %s, which is refused to everybody.', string_agg(command.name, ', ' ORDER BY command.place)),
+               format('SELECT crm_tree.protect(%L, %L);', m.root::regclass::text, m.org_column)
+          FROM crm_tree._wall_family() m JOIN pg_class c ON c.oid = m.relation AND c.relkind <> 'f'
+         CROSS JOIN (VALUES (1, 'r', 'SELECT'), (2, 'a', 'INSERT'), (3, 'w', 'UPDATE'), (4, 'd', 'DELETE')) AS command(place, code, name)
+         WHERE NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = m.relation AND p.polpermissive AND p.polcmd IN ('*', command.code::"char"))
+           -- Its fix is the same.
+           AND NOT EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.relation = m.relation AND f.fault IN ('rls_off', 'wall_policy', 'org_column'))
+         GROUP BY m.relation, m.root, m.org_column;
 END
 $$;
-COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Walls that are whole are watched from here on. For superusers.';
+COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Triggers that have to be are enabled ALWAYS again, and walls that are whole are watched from here on. For superusers.';
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
     crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text),

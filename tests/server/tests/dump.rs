@@ -187,6 +187,48 @@ fn a_parallel_restore_is_the_same_database() {
     }
 }
 
+/// What a restore that went on after errors has lost is told.
+#[test]
+fn a_lost_base_policy_is_told() {
+    let cluster = Cluster::preloaded();
+    cluster.psql(
+        "postgres",
+        "CREATE TABLE a (org_id int NOT NULL, id int, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
+         CREATE TABLE a_1 PARTITION OF a FOR VALUES IN (1);
+         CREATE POLICY theirs ON a_1 FOR SELECT USING (true);
+         SELECT crm_tree.protect('a');",
+    );
+    assert_eq!(cluster.psql("postgres", "SELECT * FROM crm_tree.check_restore()"), "");
+    cluster.psql("postgres", "DROP POLICY crm_tree_base ON a; DROP POLICY crm_tree_base_update ON a_1");
+    let told = "SELECT code, object, fix FROM crm_tree.check_restore() ORDER BY object";
+    assert_eq!(
+        cluster.psql("postgres", told),
+        "base_policy_missing|public.a|SELECT crm_tree.protect('public.a', 'org_id');
+base_policy_missing|public.a_1|SELECT crm_tree.protect('public.a', 'org_id');"
+    );
+    cluster.psql("postgres", "SELECT crm_tree.protect('a', 'org_id')");
+    assert_eq!(cluster.psql("postgres", told), "");
+}
+
+/// The data come after the triggers, which are switched off and on again for them.
+#[test]
+fn a_schema_and_then_its_data_are_restored() {
+    let (cluster, before) = filled();
+    let dump = cluster.host().join("dump.d");
+    let dump = dump.to_str().unwrap();
+    cluster.client("pg_dump", &["-Fd", "-f", dump, "source"]);
+    cluster.psql("postgres", "CREATE DATABASE target");
+    cluster.client("pg_restore", &["--exit-on-error", "-s", "-d", "target", dump]);
+    cluster.client("pg_restore", &["--exit-on-error", "-a", "--disable-triggers", "-d", "target", dump]);
+    assert_eq!(cluster.psql("target", "SELECT * FROM crm_tree.check_restore()"), "");
+    let before = before.into_iter().filter(|(name, _)| ["policies", "triggers"].contains(name));
+    let after: Vec<_> = facts(&cluster, "target")
+        .into_iter()
+        .filter(|(name, _)| ["policies", "triggers"].contains(name))
+        .collect();
+    assert_same(&before.collect::<Vec<_>>(), after);
+}
+
 /// Ordinary DDL on parts of one wall waits for nobody who holds another part.
 #[test]
 fn ddl_on_two_partitions_does_not_wait() {
