@@ -511,6 +511,97 @@ ALTER EVENT TRIGGER crm_tree_watch ENABLE ALWAYS;
 CREATE EVENT TRIGGER crm_tree_watch_drop ON sql_drop EXECUTE FUNCTION crm_tree._watch_drop();
 ALTER EVENT TRIGGER crm_tree_watch_drop ENABLE ALWAYS;
 
+-- When the extension goes, so do the policies that ask its functions, but not the permissive ones of users' own: alone they would open their
+-- tables. The event triggers go too, before sql_drop or ddl_command_end would call them. So ddl_command_start closes such tables, without
+-- knowing what is going to be dropped, and ddl_command_end, where it is still there to be called, opens them again.
+CREATE TABLE crm_tree.closed_for_drop (
+    relation oid PRIMARY KEY
+);
+ALTER TABLE crm_tree.closed_for_drop ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON crm_tree.closed_for_drop FROM PUBLIC;
+COMMENT ON TABLE crm_tree.closed_for_drop IS 'Tables that are closed while a DROP runs that could be the extension''s own. Empty outside of such.';
+
+CREATE FUNCTION crm_tree._opened_by_our_end() RETURNS SETOF oid
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE going(classid, objid) AS (
+        SELECT 'pg_extension'::regclass::oid, e.oid FROM pg_extension e WHERE e.extname = 'crm_tree'
+        UNION
+        -- Of a table only the column goes.
+        SELECT d.classid, d.objid FROM going g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+         WHERE NOT (d.classid = 'pg_class'::regclass AND d.objsubid <> 0)),
+    policy AS MATERIALIZED (
+        SELECT p.polrelid, p.polname, p.polpermissive, EXISTS (SELECT FROM going g WHERE g.classid = 'pg_policy'::regclass AND g.objid = p.oid) AS goes
+          FROM pg_policy p)
+    SELECT polrelid FROM policy GROUP BY polrelid
+    HAVING bool_or(goes AND NOT polpermissive) AND bool_or(polpermissive AND NOT goes) AND NOT bool_or(polname = 'crm_tree_closed')
+     ORDER BY polrelid
+$$;
+COMMENT ON FUNCTION crm_tree._opened_by_our_end() IS 'Private: tables that would keep a permissive policy and lose a restrictive one with the extension.';
+
+CREATE FUNCTION crm_tree._close_before_drop() RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    open regclass;
+BEGIN
+    FOR open IN SELECT * FROM crm_tree._opened_by_our_end() LOOP
+        -- The prefix: protect() and unprotect() take it away.
+        EXECUTE format('CREATE POLICY crm_tree_closed ON %s AS RESTRICTIVE USING (false)', open);
+        INSERT INTO crm_tree.closed_for_drop VALUES (open);
+    END LOOP;
+    IF EXISTS (SELECT FROM crm_tree._opened_by_our_end()) THEN
+        RAISE EXCEPTION 'another table took the place of one that was to be closed'
+            USING ERRCODE = 'serialization_failure', HINT = 'Somebody renamed it, or gave it a policy. Try again.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._close_before_drop() IS 'Private: closes tables that would be open without the extension. For who may drop it.';
+
+-- As its caller: it asks what he may do.
+CREATE FUNCTION crm_tree._before_drop() RETURNS event_trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- Others cannot drop the extension, and are not to lock tables by dropping what is theirs.
+    IF NOT has_function_privilege('crm_tree._close_before_drop()', 'EXECUTE') THEN
+        RETURN;
+    END IF;
+    IF TG_TAG = 'DROP OWNED' THEN
+        -- What the bootstrap superuser owns cannot be dropped so.
+        IF NOT EXISTS (SELECT FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                        WHERE e.extname IN ('crm_tree', 'plpgsql') AND (e.extowner <> 10 OR e.extname = 'crm_tree' AND n.nspowner <> 10))
+           AND NOT EXISTS (SELECT FROM pg_language l WHERE l.lanname = 'plpgsql' AND l.lanowner <> 10) THEN
+            RETURN;
+        END IF;
+    -- One statement that plainly names others need not lock what it does not touch.
+    ELSIF current_query() ~* '^\s*DROP\s+(SCHEMA|EXTENSION|LANGUAGE)\s[\w\s,]*;?\s*$'
+          AND current_query() !~* 'crm_tree|plpgsql' THEN
+        RETURN;
+    END IF;
+    PERFORM crm_tree._close_before_drop();
+END
+$$;
+COMMENT ON FUNCTION crm_tree._before_drop() IS 'Event trigger: no table is to be open because the extension is gone.';
+
+CREATE FUNCTION crm_tree._after_drop() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    closed oid;
+BEGIN
+    FOR closed IN DELETE FROM crm_tree.closed_for_drop RETURNING relation LOOP
+        IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = closed AND p.polname = 'crm_tree_closed') THEN
+            EXECUTE format('DROP POLICY crm_tree_closed ON %s', closed::regclass);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._after_drop() IS 'Event trigger: something else was dropped, and what _before_drop() closed is open again.';
+
+CREATE EVENT TRIGGER crm_tree_before_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'DROP LANGUAGE')
+    EXECUTE FUNCTION crm_tree._before_drop();
+ALTER EVENT TRIGGER crm_tree_before_drop ENABLE ALWAYS;
+CREATE EVENT TRIGGER crm_tree_after_drop ON ddl_command_end WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'DROP LANGUAGE')
+    EXECUTE FUNCTION crm_tree._after_drop();
+ALTER EVENT TRIGGER crm_tree_after_drop ENABLE ALWAYS;
+
 CREATE FUNCTION crm_tree.watch_schema(schema text, action text DEFAULT 'protect', org_column text DEFAULT 'org_id') RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -586,4 +677,4 @@ COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
     crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text),
-    crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;
+    crm_tree._opened_by_our_end(), crm_tree._close_before_drop(), crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;

@@ -1,6 +1,6 @@
 //! A dump and its restore carry the walls, the trees, the grants and every figure.
 
-use crm_tree_server_tests::Cluster;
+use crm_tree_server_tests::{Cluster, sqlstate};
 
 const ORG_A: &str = "00000000-0000-0000-0000-00000000000a";
 const ORG_B: &str = "00000000-0000-0000-0000-00000000000b";
@@ -253,6 +253,110 @@ fn ddl_on_two_partitions_does_not_wait() {
     one.batch_execute("CREATE POLICY narrow ON a AS RESTRICTIVE USING (id > 0); COMMIT").unwrap();
     two.batch_execute("COMMIT").unwrap();
     assert_eq!(cluster.psql("postgres", "SELECT count(*) FROM crm_tree._wall_faults()"), "0");
+}
+
+/// The policies that ask our functions go with them: what stays may not open a table.
+#[test]
+fn tables_are_closed_when_the_extension_goes() {
+    let cluster = Cluster::preloaded();
+    cluster.psql(
+        "postgres",
+        "CREATE ROLE app LOGIN; CREATE ROLE other LOGIN SUPERUSER; CREATE ROLE maker LOGIN",
+    );
+    let make = |name: &str| {
+        cluster.psql("postgres", &format!("CREATE DATABASE {name}"));
+        let mut client = cluster.connect("other", name);
+        client
+            .batch_execute(
+                "SET crm_tree.guard = off;
+                 CREATE EXTENSION crm_tree;
+                 -- His is the extension alone.
+                 SET ROLE postgres;
+                 CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO app;
+                 CREATE TABLE s.ours (org_id int NOT NULL, id int, PRIMARY KEY (org_id, id));
+                 CREATE TABLE s.theirs (org_id int NOT NULL, id int, PRIMARY KEY (org_id, id));
+                 CREATE POLICY p ON s.theirs FOR SELECT USING (id > 0);
+                 CREATE TABLE s.parted (org_id int NOT NULL, id int, PRIMARY KEY (org_id, id)) PARTITION BY LIST (org_id);
+                 CREATE TABLE s.parted_1 PARTITION OF s.parted FOR VALUES IN (1);
+                 CREATE TABLE s.parted_2 PARTITION OF s.parted FOR VALUES IN (2);
+                 CREATE POLICY p ON s.parted_1 TO app USING (id > 0);
+                 -- A wall of somebody's own making, that asks through a function.
+                 CREATE TABLE s.made (org_id int NOT NULL, id int);
+                 ALTER TABLE s.made ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+                 CREATE FUNCTION s.org() RETURNS bigint STABLE RETURN crm_tree.current_org_bigint();
+                 CREATE POLICY p ON s.made USING (id > 0);
+                 CREATE POLICY q ON s.made AS RESTRICTIVE USING (org_id = s.org());
+                 CREATE TABLE s.free (org_id int NOT NULL, id int);
+                 ALTER TABLE s.free ENABLE ROW LEVEL SECURITY;
+                 CREATE POLICY p ON s.free USING (id > 0);
+                 INSERT INTO s.ours VALUES (1, 1), (2, 1);
+                 INSERT INTO s.theirs VALUES (1, 1), (2, 1);
+                 INSERT INTO s.parted VALUES (1, 1), (2, 1);
+                 INSERT INTO s.made VALUES (1, 1), (2, 1);
+                 INSERT INTO s.free VALUES (1, 1), (2, 1);
+                 SELECT crm_tree.protect('s.ours'), crm_tree.protect('s.theirs'), crm_tree.protect('s.parted');
+                 SELECT crm_tree.grant_org('app', 1);
+                 GRANT SELECT ON ALL TABLES IN SCHEMA s TO app;
+                 GRANT SELECT ON s.ours TO maker;",
+            )
+            .unwrap();
+        client
+    };
+    let closing = "SELECT count(*) FROM pg_policy WHERE polname = 'crm_tree_closed'";
+
+    let mut kept = make("kept");
+    let ours = cluster.psql("kept", "SELECT polrelid::regclass, polname FROM pg_policy ORDER BY 1, 2");
+    // PostgreSQL's own error, and what is dropped besides leaves no trace.
+    assert_eq!(sqlstate(kept.batch_execute("DROP EXTENSION crm_tree")), "2BP01");
+    kept.batch_execute(
+        "CREATE SCHEMA x; DROP SCHEMA x; CREATE EXTENSION hstore; DROP EXTENSION hstore;
+         DROP OWNED BY maker; BEGIN; DROP EXTENSION crm_tree CASCADE; ROLLBACK;",
+    )
+    .unwrap();
+    assert_eq!(cluster.psql("kept", "SELECT polrelid::regclass, polname FROM pg_policy ORDER BY 1, 2"), ours);
+    assert_eq!(cluster.psql("kept", "SELECT count(*) FROM crm_tree.closed_for_drop"), "0");
+    assert_eq!(cluster.psql("kept", "SELECT count(*) FROM crm_tree._wall_faults()"), "0");
+    // Nothing is locked for what plainly is another, nor for who cannot drop the extension.
+    let mut reader = cluster.connect("app", "kept");
+    reader.batch_execute("BEGIN; SELECT crm_tree.bind_org(1); SELECT * FROM s.theirs").unwrap();
+    let mut maker = cluster.connect("maker", "kept");
+    maker.batch_execute("SET lock_timeout = '2s'; DROP OWNED BY maker").unwrap();
+    kept.batch_execute("SET lock_timeout = '2s'; CREATE SCHEMA x").unwrap();
+    kept.batch_execute("DROP SCHEMA IF EXISTS x, y CASCADE").unwrap();
+    drop((kept, reader, maker));
+    cluster.psql("postgres", "DROP DATABASE kept");
+
+    for (name, ddl) in [
+        ("by_extension", "DROP EXTENSION crm_tree CASCADE"),
+        ("by_schema", "DROP SCHEMA crm_tree CASCADE"),
+        ("by_language", "DROP EXTENSION plpgsql CASCADE"),
+        ("by_owner", "DROP OWNED BY other CASCADE"),
+        ("as_replica", "SET session_replication_role = replica; DROP EXTENSION crm_tree CASCADE"),
+    ] {
+        let mut client = make(name);
+        client.batch_execute(ddl).unwrap();
+        assert_eq!(
+            cluster.psql(name, "SELECT count(*) FROM pg_extension WHERE extname = 'crm_tree'"),
+            "0",
+            "{name}"
+        );
+        let mut app = cluster.connect("app", name);
+        for table in ["ours", "theirs", "parted", "parted_1", "parted_2", "made"] {
+            let sql = format!("SELECT count(*) FROM s.{table}");
+            let n: i64 = app.query_one(&sql, &[]).unwrap().get(0);
+            assert_eq!(n, 0, "{table} after {ddl}");
+        }
+        let n: i64 = app.query_one("SELECT count(*) FROM s.free", &[]).unwrap().get(0);
+        assert_eq!(n, 2, "what never asked the extension is as it was");
+        assert_eq!(cluster.psql(name, closing), "3", "{name}");
+    }
+    // protect() opens them again, each to its org.
+    cluster.psql("by_extension", "DROP SCHEMA crm_tree; CREATE EXTENSION crm_tree; SELECT crm_tree.protect('s.theirs'), crm_tree.grant_org('app', 1)");
+    assert_eq!(cluster.psql("by_extension", closing), "2");
+    let mut app = cluster.connect("app", "by_extension");
+    app.batch_execute("BEGIN; SELECT crm_tree.bind_org(1)").unwrap();
+    let n: i64 = app.query_one("SELECT count(*) FROM s.theirs", &[]).unwrap().get(0);
+    assert_eq!(n, 1);
 }
 
 #[test]
