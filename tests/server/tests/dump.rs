@@ -310,7 +310,7 @@ fn tables_are_closed_when_the_extension_goes() {
     assert_eq!(sqlstate(kept.batch_execute("DROP EXTENSION crm_tree")), "2BP01");
     kept.batch_execute(
         "CREATE SCHEMA x; DROP SCHEMA x; CREATE EXTENSION hstore; DROP EXTENSION hstore;
-         DROP OWNED BY maker; BEGIN; DROP EXTENSION crm_tree CASCADE; ROLLBACK;",
+         DROP OWNED BY maker; BEGIN; DROP EXTENSION crm_tree CASCADE; ROLLBACK; BEGIN; DROP SCHEMA s CASCADE; ROLLBACK;",
     )
     .unwrap();
     assert_eq!(cluster.psql("kept", "SELECT polrelid::regclass, polname FROM pg_policy ORDER BY 1, 2"), ours);
