@@ -533,7 +533,7 @@ CREATE FUNCTION crm_tree._opened_by_our_end() RETURNS SETOF oid
         SELECT p.polrelid, p.polname, p.polpermissive, EXISTS (SELECT FROM going g WHERE g.classid = 'pg_policy'::regclass AND g.objid = p.oid) AS goes
           FROM pg_policy p)
     SELECT polrelid FROM policy GROUP BY polrelid
-    HAVING bool_or(goes AND NOT polpermissive) AND bool_or(polpermissive AND NOT goes) AND NOT bool_or(polname = 'crm_tree_closed')
+    HAVING bool_or(goes AND NOT polpermissive) AND bool_or(polpermissive AND NOT goes) AND NOT bool_or(polname = 'crm_tree_walled_off')
      ORDER BY polrelid
 $$;
 COMMENT ON FUNCTION crm_tree._opened_by_our_end() IS 'Private: tables that would keep a permissive policy and lose a restrictive one with the extension.';
@@ -545,7 +545,7 @@ DECLARE
 BEGIN
     FOR open IN SELECT * FROM crm_tree._opened_by_our_end() LOOP
         -- The prefix: protect() and unprotect() take it away.
-        EXECUTE format('CREATE POLICY crm_tree_closed ON %s AS RESTRICTIVE USING (false)', open);
+        EXECUTE format('CREATE POLICY crm_tree_walled_off ON %s AS RESTRICTIVE USING (false)', open);
         INSERT INTO crm_tree.closed_for_drop VALUES (open);
     END LOOP;
     IF EXISTS (SELECT FROM crm_tree._opened_by_our_end()) THEN
@@ -587,8 +587,8 @@ DECLARE
     closed oid;
 BEGIN
     FOR closed IN DELETE FROM crm_tree.closed_for_drop RETURNING relation LOOP
-        IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = closed AND p.polname = 'crm_tree_closed') THEN
-            EXECUTE format('DROP POLICY crm_tree_closed ON %s', closed::regclass);
+        IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = closed AND p.polname = 'crm_tree_walled_off') THEN
+            EXECUTE format('DROP POLICY crm_tree_walled_off ON %s', closed::regclass);
         END IF;
     END LOOP;
 END

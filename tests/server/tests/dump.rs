@@ -302,7 +302,7 @@ fn tables_are_closed_when_the_extension_goes() {
             .unwrap();
         client
     };
-    let closing = "SELECT count(*) FROM pg_policy WHERE polname = 'crm_tree_closed'";
+    let closing = "SELECT count(*) FROM pg_policy WHERE polname = 'crm_tree_walled_off'";
 
     let mut kept = make("kept");
     let ours = cluster.psql("kept", "SELECT polrelid::regclass, polname FROM pg_policy ORDER BY 1, 2");
