@@ -4,6 +4,7 @@
 CREATE TABLE crm_tree.accepted_finding (
     code        text NOT NULL,
     object      text NOT NULL,
+    severity    text NOT NULL,
     reason      text NOT NULL CHECK (reason <> ''),
     accepted_by text NOT NULL DEFAULT session_user,
     accepted_at timestamptz NOT NULL DEFAULT now(),
@@ -20,9 +21,40 @@ CREATE FUNCTION crm_tree._passes_walls(role oid) RETURNS boolean
     AS 'SELECT coalesce((SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE oid = $1), true)';
 COMMENT ON FUNCTION crm_tree._passes_walls(oid) IS 'Private: is the role a superuser or BYPASSRLS?';
 
+-- Work is done as a table's owner, who need not be able to make a key in its schema, or even to find his table there.
+CREATE FUNCTION crm_tree._with_schema(relation oid, makes_key boolean, fix text) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN l.rights IS NULL THEN $3
+                ELSE format('GRANT %s ON SCHEMA %I TO %I; ', l.rights, n.nspname, r.rolname) || $3 || format(' REVOKE %s ON SCHEMA %I FROM %I;', l.rights, n.nspname, r.rolname) END
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
+     CROSS JOIN LATERAL (
+         SELECT string_agg(p, ', ' ORDER BY p DESC) AS rights FROM unnest(ARRAY['USAGE', 'CREATE']) AS p
+          WHERE (p = 'USAGE' OR $2) AND NOT has_schema_privilege(c.relowner, c.relnamespace, p)) l
+     WHERE c.oid = $1
+$$;
+COMMENT ON FUNCTION crm_tree._with_schema(oid, boolean, text) IS 'Private: the fix, with rights on the schema lent to the table''s owner where he lacks them.';
+
+CREATE FUNCTION crm_tree._altering(relation oid, action text, makes_key boolean DEFAULT false) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS 'SELECT crm_tree._with_schema($1, $3, format(''SELECT crm_tree.alter_table(%L, %L);'', $1::regclass, $2))';
+COMMENT ON FUNCTION crm_tree._altering(oid, text, boolean) IS 'Private: the fix that alters a table and runs nothing of its owner''s as who runs it.';
+
+-- A superuser revokes as the object's owner, and so what the owner granted alone. What a grantee handed on goes with his grant option, which he is
+-- given first where he holds it by the whole table and handed on a column.
+CREATE FUNCTION crm_tree._revoking(privilege text, columns text, target text, owner oid, grantee oid, grantor oid, acl aclitem[]) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN $6 = $4 THEN format('REVOKE %s ON %s FROM %s CASCADE;', $1 || coalesce($2, ''), $3, coalesce(quote_ident(e.rolname), 'PUBLIC'))
+                ELSE CASE WHEN NOT h.option THEN format('GRANT %s ON %s TO %I WITH GRANT OPTION; ', $1 || coalesce($2, ''), $3, b.rolname) ELSE '' END
+                  || format('REVOKE %s%s ON %s FROM %I CASCADE;', CASE WHEN h.held THEN 'GRANT OPTION FOR ' END, $1 || coalesce($2, ''), $3, b.rolname) END
+      FROM (SELECT coalesce(bool_or(true), false) AS held, coalesce(bool_or(x.is_grantable), false) AS option
+              FROM aclexplode($7) x WHERE x.grantee = $6 AND x.grantor = $4 AND x.privilege_type = $1) h
+      LEFT JOIN pg_roles e ON e.oid = $5 LEFT JOIN pg_roles b ON b.oid = $6
+$$;
+COMMENT ON FUNCTION crm_tree._revoking(text, text, text, oid, oid, oid, aclitem[]) IS 'Private: the fix that takes a right away, whoever granted it.';
+
 -- The tables an audit is about: those behind the wall, those that look like they should be, and those with row security of another making.
 CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid, org_column name, walled boolean, name text, relname name, owner oid, kind "char", rls boolean, forced boolean)
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $$
     WITH family AS MATERIALIZED (SELECT * FROM crm_tree._wall_family()),
     -- What somebody took for an org column in a table of his says nothing of others' tables; a superuser's choice does.
     org_names(name, owner) AS MATERIALIZED (
@@ -30,15 +62,14 @@ CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid
         -- A table of the orgs themselves is protected by its "id", which every table has.
         UNION SELECT f.org_column, CASE WHEN NOT o.rolsuper THEN o.oid END
           FROM family f JOIN pg_class t ON t.oid = f.root JOIN pg_roles o ON o.oid = t.relowner WHERE f.org_column <> 'id')
-    SELECT c.oid, coalesce(f.root, c.oid), coalesce(f.org_column, o.attname), f.relation IS NOT NULL,
-           c.oid::regclass::text, c.relname, c.relowner, c.relkind, c.relrowsecurity, c.relforcerowsecurity
+    SELECT c.oid AS relation, coalesce(f.root, c.oid) AS root, coalesce(f.org_column, o.attname) AS org_column, f.relation IS NOT NULL AS walled,
+           c.oid::regclass::text AS name, c.relname, c.relowner AS owner, c.relkind AS kind, c.relrowsecurity AS rls, c.relforcerowsecurity AS forced
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN family f ON f.relation = c.oid
       LEFT JOIN LATERAL (
           SELECT a.attname FROM pg_attribute a
            WHERE a.attrelid = c.oid AND EXISTS (SELECT FROM org_names w WHERE w.name = a.attname AND (w.owner IS NULL OR w.owner = c.relowner)) AND NOT a.attisdropped AND a.attnum > 0
-             AND a.atttypid IN ('uuid'::regtype, 'int8'::regtype, 'int4'::regtype, 'int2'::regtype, 'text'::regtype, 'varchar'::regtype)
            ORDER BY a.attname <> 'org_id', a.attnum LIMIT 1) o ON true
      WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'crm_tree')
@@ -47,24 +78,71 @@ CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid
 $$;
 COMMENT ON FUNCTION crm_tree._audited_tables() IS 'Private: protected tables, and others with an org column or row security.';
 
-CREATE FUNCTION crm_tree._altering(relation oid, action text) RETURNS text
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS 'SELECT format(''SELECT crm_tree.alter_table(%L, %L);'', $1::regclass, $2)';
-COMMENT ON FUNCTION crm_tree._altering(oid, text) IS 'Private: the fix that alters a table and runs nothing of its owner''s as who runs it.';
+-- Asked of few: of a database in order, of none.
+CREATE FUNCTION crm_tree._protecting(relations oid[]) RETURNS TABLE (relation oid, cure text, obstacle text)
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE family AS MATERIALIZED (SELECT * FROM crm_tree._wall_family()),
+    audited AS MATERIALIZED (SELECT a.* FROM crm_tree._audited_tables() a WHERE a.relation = ANY ($1)),
+    -- Up to the topmost table that can be read through and has no wall.
+    up(start, relation, org_column, level) AS (
+        SELECT DISTINCT a.root, a.root, a.org_column, 0 FROM audited a WHERE a.org_column IS NOT NULL
+        UNION
+        SELECT u.start, i.inhparent, u.org_column, u.level + 1 FROM up u JOIN pg_inherits i ON i.inhrelid = u.relation
+         WHERE NOT EXISTS (SELECT FROM family f WHERE f.relation = i.inhparent AND f.org_column = u.org_column)),
+    whole AS MATERIALIZED (SELECT DISTINCT ON (u.start, u.org_column) u.* FROM up u ORDER BY u.start, u.org_column, u.level DESC, u.relation),
+    down(top, relation) AS (
+        SELECT DISTINCT w.relation, w.relation FROM whole w
+        UNION
+        SELECT d.top, i.inhrelid FROM down d JOIN pg_inherits i ON i.inhparent = d.relation),
+    held AS MATERIALIZED (
+        SELECT w.start, w.org_column, w.relation AS top, coalesce(
+            (SELECT format('It is a partition or child of %s, which has no column "%s": take it out of that, or give it the column, and protect the whole.', u.relation::regclass, w.org_column)
+               FROM up u WHERE u.start = w.start AND u.org_column = w.org_column
+                AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = u.relation AND a.attname = w.org_column AND NOT a.attisdropped) ORDER BY u.level LIMIT 1),
+            (SELECT format('Its org column is of type %s, which protect() does not take: make it uuid, bigint, integer, smallint, text or varchar.', format_type(a.atttypid, a.atttypmod))
+               FROM pg_attribute a
+              WHERE a.attrelid = w.relation AND a.attname = w.org_column
+                AND a.atttypid NOT IN ('uuid'::regtype, 'int8'::regtype, 'int4'::regtype, 'int2'::regtype, 'text'::regtype, 'varchar'::regtype)),
+            (SELECT 'Its org column has a nondeterministic collation, under which two orgs can be equal: give it another.'
+               FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation
+              WHERE a.attrelid = w.relation AND a.attname = w.org_column AND NOT l.collisdeterministic),
+            (SELECT format('Below it is the foreign table %s, which cannot have row security: detach it, and protect what is left.', min(c.oid::regclass::text))
+               FROM down d JOIN pg_class c ON c.oid = d.relation
+              WHERE d.top = w.relation AND c.relkind = 'f' AND NOT EXISTS (SELECT FROM family f WHERE f.relation = c.oid) HAVING count(*) > 0),
+            (SELECT format('%s below it belongs to another role: give it to the owner of %s, and protect the whole.', min(c.oid::regclass::text), w.relation::regclass)
+               FROM down d JOIN pg_class c ON c.oid = d.relation JOIN pg_class t ON t.oid = w.relation
+              WHERE d.top = w.relation AND c.relkind <> 'f' AND c.relowner <> t.relowner HAVING count(*) > 0),
+            (SELECT format('It is joined by inheritance with %s, whose wall is on another column.', min(f.relation::regclass::text))
+               FROM down d JOIN family f ON f.relation = d.relation WHERE d.top = w.relation AND f.org_column <> w.org_column HAVING count(*) > 0)) AS obstacle
+          FROM whole w)
+    SELECT a.relation, CASE WHEN h.obstacle IS NULL THEN crm_tree._with_schema(h.top, false, format('SELECT crm_tree.protect(%L, %L);', h.top::regclass::text, a.org_column)) END, h.obstacle
+      FROM audited a JOIN held h ON h.start = a.root AND h.org_column = a.org_column
+$$;
+COMMENT ON FUNCTION crm_tree._protecting(oid[]) IS 'Private: the SQL that puts the wall up on the whole that a table belongs to, or what keeps it from being put up.';
 
 -- Tables -----------------------------------------------------------------------------------------
 
 CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text, object text, detail text, fix text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    WITH audited AS MATERIALIZED (SELECT * FROM crm_tree._audited_tables()),
-    protect AS (
-        SELECT a.relation, format('SELECT crm_tree.protect(%L, %L);', r.oid::regclass::text, a.org_column) AS fix,
-               EXISTS (SELECT FROM pg_inherits i JOIN audited u ON u.relation = i.inhparent WHERE i.inhrelid = a.relation) AS below
-          FROM audited a JOIN pg_class r ON r.oid = a.root)
+    WITH RECURSIVE listed AS MATERIALIZED (SELECT * FROM crm_tree._audited_tables()),
+    fault AS MATERIALIZED (SELECT * FROM crm_tree._wall_faults()),
+    audited AS MATERIALIZED (
+        SELECT l.*, p.cure, p.obstacle
+          FROM listed l LEFT JOIN crm_tree._protecting(ARRAY(SELECT l.relation FROM listed l WHERE NOT l.walled AND l.org_column IS NOT NULL UNION SELECT f.relation FROM fault f)) p ON p.relation = l.relation),
+    above(relation, parent) AS (
+        SELECT i.inhrelid, i.inhparent FROM pg_inherits i
+        UNION
+        SELECT a.relation, i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.parent),
+    parent AS MATERIALIZED (SELECT a.relation, bool_or(u.rls) AS rls FROM above a JOIN audited u ON u.relation = a.parent WHERE u.org_column IS NOT NULL GROUP BY a.relation)
     SELECT 'table_without_wall', 'fix', a.name,
-           format('Its column "%s" names an org, and nothing keeps the orgs apart.', a.org_column), p.fix
-      FROM audited a JOIN protect p USING (relation)
-     WHERE NOT a.walled AND a.org_column IS NOT NULL AND NOT a.rls AND a.kind <> 'f' AND NOT p.below
+           concat_ws(' ', format('Its column "%s" names an org, and nothing keeps the orgs apart.', a.org_column), a.obstacle), a.cure
+      FROM audited a
+     WHERE NOT a.walled AND a.org_column IS NOT NULL AND NOT a.rls AND a.kind <> 'f' AND NOT EXISTS (SELECT FROM parent p WHERE p.relation = a.relation)
+    UNION ALL
+    SELECT 'partition_without_wall', 'fix', a.name,
+           concat_ws(' ', 'Named directly, this partition or child has no row security: its policies are its own.', a.obstacle), a.cure
+      FROM audited a JOIN parent p USING (relation)
+     WHERE NOT a.walled AND a.org_column IS NOT NULL AND NOT a.rls AND a.kind <> 'f' AND p.rls
     UNION ALL
     SELECT 'rls_not_forced', 'fix', a.name, 'Its owner and every member of the owner role pass row security that is not forced.',
            format('ALTER TABLE %s FORCE ROW LEVEL SECURITY;', a.name)
@@ -77,7 +155,7 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
     UNION ALL
     SELECT CASE WHEN f.relation <> f.root AND f.fault IN ('rls_off', 'wall_policy') THEN 'partition_without_wall' ELSE f.fault END,
            'fix', f.relation::regclass::text,
-           CASE f.fault
+           concat_ws(' ', CASE f.fault
                WHEN 'org_column' THEN format('The wall is registered for the column "%s", which is not there.', f.org_column)
                WHEN 'org_nullable' THEN format('Its org column "%s" may be null, and such a row belongs to nobody.', f.org_column)
                WHEN 'rls_off' THEN CASE WHEN f.relation = f.root THEN 'Row security is switched off: every role with rights on the table reads every org.'
@@ -89,8 +167,10 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                WHEN 'truncate_trigger' THEN 'TRUNCATE ignores row security, and the trigger that refuses it is gone.'
                WHEN 'truncate_trigger_off' THEN 'TRUNCATE ignores row security, and the trigger that refuses it is disabled.'
                WHEN 'outer_parent' THEN format('It is a partition or child of a table without a wall on "%s", and read through that it shows every org.', f.org_column)
-               WHEN 'foreign_partition' THEN 'It is a foreign table, which cannot have row security.'
+                                     || CASE WHEN a.obstacle IS NOT NULL THEN ' The fix takes it out of that: its rows are not read there any more.' ELSE '' END
+               WHEN 'foreign_partition' THEN 'It is a foreign table, which cannot have row security. The fix takes it out of the table above: its rows are not read there any more.'
            END,
+           CASE WHEN f.fault IN ('rls_off', 'wall_policy', 'base_policy', 'truncate_trigger') THEN a.obstacle END),
            CASE f.fault
                WHEN 'org_column' THEN format('SELECT crm_tree.unprotect(%L);', f.root::regclass::text)
                WHEN 'org_nullable' THEN crm_tree._altering(f.relation, format('ALTER COLUMN %I SET NOT NULL', f.org_column))
@@ -100,14 +180,14 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                    SELECT CASE WHEN c.relispartition THEN crm_tree._altering(i.inhparent, format('DETACH PARTITION %s', i.inhrelid::regclass))
                                ELSE format('ALTER FOREIGN TABLE %s NO INHERIT %s;', i.inhrelid::regclass, i.inhparent::regclass) END
                      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhrelid = f.relation LIMIT 1)
-               WHEN 'outer_parent' THEN (
+               WHEN 'outer_parent' THEN coalesce(a.cure, (
                    SELECT CASE WHEN c.relispartition THEN crm_tree._altering(i.inhparent, format('DETACH PARTITION %s', i.inhrelid::regclass))
                                ELSE format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::regclass, i.inhparent::regclass) END
                      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                    WHERE i.inhrelid = f.relation AND NOT EXISTS (SELECT FROM crm_tree._wall_family() w WHERE w.relation = i.inhparent AND w.org_column = f.org_column) LIMIT 1)
-               ELSE p.fix
+                    WHERE i.inhrelid = f.relation AND NOT EXISTS (SELECT FROM crm_tree._wall_family() w WHERE w.relation = i.inhparent AND w.org_column = f.org_column) LIMIT 1))
+               ELSE a.cure
            END
-      FROM crm_tree._wall_faults() f LEFT JOIN protect p ON p.relation = f.relation
+      FROM fault f LEFT JOIN audited a ON a.relation = f.relation
      -- Rules have a finding each; and one where one protect() mends both.
      WHERE f.fault <> 'rewrite_rule'
        AND NOT (f.fault = 'wall_policy' AND f.relation <> f.root
@@ -119,14 +199,14 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
            format('DELETE FROM crm_tree.wall WHERE relation = %s;', w.relation)
       FROM crm_tree._walls() w WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = w.relation)
     UNION ALL
+    -- With a foreign partition taken out of it the wall is whole, and no event trigger sees that.
     SELECT 'wall_not_watched', 'fix', w.relation::regclass::text, 'Its wall is whole, but since a restore nobody has looked, and the event triggers do not defend it.',
            'SELECT * FROM crm_tree.check_restore();'
       FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation
      WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = w.relation)
-       AND NOT EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = w.relation)
+       AND NOT EXISTS (SELECT FROM fault f WHERE f.root = w.relation AND f.fault <> 'foreign_partition')
     UNION ALL
-    SELECT 'wall_not_registered', 'fix', a.name, 'It has the policy of a wall, or had one, and is in no registry, so nothing watches it.',
-           format('SELECT crm_tree.protect(%L, %L);', a.name, a.org_column)
+    SELECT 'wall_not_registered', 'fix', a.name, concat_ws(' ', 'It has the policy of a wall, or had one, and is in no registry, so nothing watches it.', a.obstacle), a.cure
       FROM audited a
      WHERE NOT a.walled AND a.org_column IS NOT NULL
        AND (EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = a.relation AND p.polname = 'crm_tree_wall')
@@ -137,56 +217,122 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
       FROM audited a JOIN pg_roles r ON r.oid = a.owner
      WHERE a.walled AND a.relation = a.root AND crm_tree._passes_walls(a.owner)
     UNION ALL
-    SELECT 'foreign_table', 'fix', a.name, 'A foreign table cannot have row security, and others than its owner may use it.',
-           format('REVOKE ALL ON %s FROM %s;', a.name, string_agg(DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END, ', '))
-      FROM audited a JOIN pg_class c ON c.oid = a.relation CROSS JOIN LATERAL aclexplode(c.relacl) x LEFT JOIN pg_roles r ON r.oid = x.grantee
+    SELECT 'foreign_table', 'fix', format('%s to %s', a.name, h.name), format('A foreign table cannot have row security, and %s may use it.', h.name),
+           string_agg(DISTINCT CASE WHEN x.grantor = a.owner THEN format('REVOKE ALL ON TABLE %s FROM %s CASCADE;', a.name, h.name)
+                                    ELSE crm_tree._revoking(x.privilege_type, x.columns, 'TABLE ' || a.name, a.owner, x.grantee, x.grantor, x.acl) END, ' ')
+      FROM audited a
+     CROSS JOIN LATERAL (
+         SELECT e.*, NULL AS columns, c.relacl AS acl FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) e WHERE c.oid = a.relation
+         UNION ALL
+         SELECT e.*, format(' (%I)', t.attname), t.attacl FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) e WHERE t.attrelid = a.relation) x
+     CROSS JOIN LATERAL (SELECT coalesce((SELECT quote_ident(r.rolname) FROM pg_roles r WHERE r.oid = x.grantee), 'PUBLIC') AS name) h
      WHERE a.kind = 'f' AND x.grantee <> a.owner AND a.org_column IS NOT NULL
-     GROUP BY a.name
+     GROUP BY a.name, h.name
 $$;
 COMMENT ON FUNCTION crm_tree._audit_tables() IS 'Private: findings about tables and how their walls stand.';
 
 -- Policies of somebody else's making -------------------------------------------------------------
 
+-- As pg_get_expr() shows a condition, every AND, OR and NOT is in parentheses with what it joins: it is taken apart from the inside out.
+CREATE FUNCTION crm_tree._reads_org(condition text, org_column text) RETURNS TABLE (compares boolean, forgives boolean)
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    org   CONSTANT text := chr(1);
+    other CONSTANT text := chr(2);
+    none  CONSTANT text := chr(3);
+    bare  text;
+    part  text;
+BEGIN
+    forgives := false;
+    -- What is in a literal or in another's quoted name is no name of the column and no parenthesis.
+    bare := regexp_replace($1, '''[^'']*''', '''''', 'g');
+    IF quote_ident($2) <> $2 THEN
+        bare := replace(bare, quote_ident($2), org);
+    END IF;
+    bare := regexp_replace(bare, '"[^"]*"', other, 'g');
+    IF quote_ident($2) = $2 THEN
+        bare := regexp_replace(bare, '(?<![[:alnum:]_$])' || $2 || '(?![[:alnum:]_$(])', org, 'g');
+    END IF;
+    bare := regexp_replace(bare, '([[:alnum:]_$]+\.)*' || org || ' IS NOT NULL', other, 'g');
+    bare := regexp_replace(bare, '([[:alnum:]_$]+\.)*' || org || ' IS NULL', none, 'g');
+    LOOP
+        part := substring(bare from '\([^()]*\)');
+        EXIT WHEN part IS NULL;
+        IF part ~ ' OR ' THEN
+            forgives := forgives OR strpos(part, none) > 0;
+            bare := replace(bare, part, CASE WHEN strpos(part, org) = 0 OR EXISTS (SELECT FROM regexp_split_to_table(part, ' OR ') arm WHERE strpos(arm, org) = 0 AND strpos(arm, none) = 0) THEN other ELSE org END);
+        ELSIF part = '(' || none || ')' THEN
+            bare := replace(bare, part, none);
+        ELSE
+            forgives := forgives OR part !~ ' AND ' AND part ~ 'COALESCE' AND strpos(part, org) > 0;
+            bare := replace(bare, part, CASE WHEN strpos(part, org) > 0 THEN org ELSE other END);
+        END IF;
+    END LOOP;
+    compares := coalesce(strpos(bare, org) > 0, false);
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._reads_org(text, text) IS 'Private: does every way to fulfil a policy''s condition look at the org column, for more than whether it is null? Does it let rows without an org through, or fall back?';
+
 CREATE FUNCTION crm_tree._audit_policies() RETURNS TABLE (code text, severity text, object text, detail text, fix text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    WITH policy AS MATERIALIZED (
+    WITH listed AS MATERIALIZED (SELECT a.* FROM crm_tree._audited_tables() a WHERE EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = a.relation)),
+    audited AS MATERIALIZED (
+        SELECT l.*, p.cure, p.obstacle FROM listed l LEFT JOIN crm_tree._protecting(ARRAY(SELECT l.relation FROM listed l WHERE NOT l.walled)) p ON p.relation = l.relation),
+    policy AS MATERIALIZED (
         SELECT p.*, a.name || '.' || quote_ident(p.polname) AS object, a.name AS table_name, a.org_column, a.walled, a.relation,
-               concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS expression,
+               concat_ws(' ', x.using, x.checks) AS expression, a.cure AS fix,
                -- Behind a wall of ours, which is restrictive, no other policy opens anything.
-               CASE WHEN a.org_column IS NULL THEN format('DROP POLICY %I ON %s;', p.polname, a.name)
-                    ELSE format('SELECT crm_tree.protect(%L, %L);', a.name, a.org_column) END AS fix
-          FROM pg_policy p JOIN crm_tree._audited_tables() a ON a.relation = p.polrelid),
+               CASE WHEN a.org_column IS NULL THEN 'Let it ask crm_tree.current_org(), or another of them.' ELSE a.obstacle END AS note,
+               d.asks AND u.compares AS reads, d.asks AND w.compares AS writes, u.forgives OR w.forgives AS forgives
+          FROM pg_policy p JOIN audited a ON a.relation = p.polrelid
+         CROSS JOIN LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS checks) x
+         CROSS JOIN LATERAL (
+             SELECT EXISTS (SELECT FROM pg_depend d JOIN pg_attribute t ON t.attrelid = p.polrelid AND t.attnum = d.refobjsubid
+                             WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = p.polrelid AND t.attname = a.org_column) AS asks) d
+         CROSS JOIN LATERAL crm_tree._reads_org(CASE WHEN NOT a.walled THEN x.using END, a.org_column) u
+         CROSS JOIN LATERAL crm_tree._reads_org(CASE WHEN NOT a.walled THEN coalesce(x.checks, x.using) END, a.org_column) w),
+    -- For one command: who may read or change rows by it, and who may write them.
+    one AS MATERIALIZED (
+        SELECT y.*, c.command, NOT y.reads AND c.command <> 'a' AS opens, NOT y.writes AND c.command IN ('a', 'w') AS opens_check
+          FROM policy y CROSS JOIN unnest(CASE y.polcmd WHEN '*' THEN '{r,a,w,d}'::"char"[] ELSE ARRAY[y.polcmd] END) AS c(command)
+         WHERE NOT y.walled AND y.org_column IS NOT NULL),
+    -- Not where a restrictive policy for the same roles looks at the org.
+    open AS MATERIALIZED (
+        SELECT o.*, NOT EXISTS (SELECT FROM one r WHERE r.relation = o.relation AND r.command = o.command AND NOT r.polpermissive AND NOT r.opens AND NOT r.opens_check
+                                                    AND (r.polroles = '{0}' OR r.polroles @> o.polroles)) AS alone
+          FROM one o WHERE o.polpermissive),
     used AS MATERIALIZED (
-        SELECT y.object, y.walled, y.fix, y.relation, f.oid AS function, f.proname, f.prosrc, f.prosqlbody IS NOT NULL AS parsed, f.provolatile, f.pronargs, f.proconfig, l.lanname
+        SELECT y.object, y.walled, y.fix, y.note, y.relation, f.oid AS function, f.proname, n.nspname, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) AS prosrc,
+               f.prosqlbody IS NOT NULL AS parsed, f.provolatile, f.pronargs, f.proconfig, l.lanname
           FROM policy y
           JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = y.oid AND d.refclassid = 'pg_proc'::regclass
-          JOIN pg_proc f ON f.oid = d.refobjid JOIN pg_language l ON l.oid = f.prolang)
+          JOIN pg_proc f ON f.oid = d.refobjid JOIN pg_namespace n ON n.oid = f.pronamespace JOIN pg_language l ON l.oid = f.prolang)
     SELECT 'policies_ored', 'fix', o.table_name,
-           format('Permissive policies are ORed, and it has %s for one command and no restrictive one: the widest decides.', max(o.n)), min(o.fix)
-      FROM (SELECT y.table_name, command, count(*) AS n, min(y.fix) AS fix
-              FROM policy y CROSS JOIN unnest(CASE y.polcmd WHEN '*' THEN '{r,a,w,d}'::"char"[] ELSE ARRAY[y.polcmd] END) AS command
-             WHERE NOT y.walled AND y.org_column IS NOT NULL AND y.polpermissive AND y.polroles = '{0}'
-               AND NOT EXISTS (SELECT FROM pg_policy r WHERE r.polrelid = y.relation AND NOT r.polpermissive)
-             GROUP BY y.table_name, command) o
+           concat_ws(' ', format('Permissive policies are ORed, and it has %s for one command and no restrictive one: the widest decides.', max(o.n)), min(o.note)), min(o.fix)
+      FROM (SELECT y.table_name, y.fix, y.note,
+                   (SELECT count(*) FROM open z WHERE z.relation = y.relation AND z.command = y.command AND z.alone
+                                                  AND (z.polroles && y.polroles OR z.polroles = '{0}' OR y.polroles = '{0}')) AS n
+              FROM open y WHERE y.alone) o
      GROUP BY o.table_name HAVING max(o.n) > 1
     UNION ALL
-    SELECT 'policy_open', 'fix', y.object, 'It lets every row be read.', y.fix
-      FROM policy y
-     WHERE NOT y.walled AND y.org_column IS NOT NULL AND y.polpermissive AND y.polcmd IN ('*', 'r') AND pg_get_expr(y.polqual, y.polrelid) = 'true'
+    SELECT 'policy_open', 'fix', y.object,
+           concat_ws(' ', format('It lets rows of every org be %s: it can be passed without comparing "%s".',
+                                 string_agg(CASE y.command WHEN 'r' THEN 'read' WHEN 'w' THEN 'changed' ELSE 'deleted' END, ', ' ORDER BY y.command DESC), y.org_column), y.note), y.fix
+      FROM open y WHERE y.alone AND y.opens
+     GROUP BY y.object, y.org_column, y.note, y.fix
     UNION ALL
-    SELECT 'policy_check_open', 'fix', y.object, 'It lets rows be written into any org.', y.fix
-      FROM policy y
-     WHERE NOT y.walled AND y.org_column IS NOT NULL AND y.polpermissive AND y.polcmd IN ('*', 'a', 'w')
-       AND coalesce(pg_get_expr(y.polwithcheck, y.polrelid), pg_get_expr(y.polqual, y.polrelid)) = 'true'
+    SELECT DISTINCT 'policy_check_open', 'fix', y.object, concat_ws(' ', format('It lets rows be written into any org: it can be passed without comparing "%s".', y.org_column), y.note), y.fix
+      FROM open y WHERE y.alone AND y.opens_check
     UNION ALL
-    SELECT 'policy_fallback', 'fix', y.object, 'Unbound, or for a row without an org, it falls back to letting the row through.', y.fix
-      FROM policy y
-     WHERE NOT y.walled AND (y.expression ~* '\mcoalesce\(' OR y.expression ~ '\mOR\M.*\mIS NULL\M|\mIS NULL\M.*\mOR\M')
+    SELECT 'policy_fallback', 'fix', y.object, concat_ws(' ', 'Unbound, or for a row without an org, it falls back to letting the row through.', y.note), y.fix
+      FROM policy y WHERE NOT y.walled AND y.org_column IS NOT NULL AND y.forgives
     UNION ALL
-    SELECT 'policy_setting', 'fix', y.object, format('It asks the setting %s, which every user may set.', substring(y.expression from 'current_setting\((''[^'']*'')')), y.fix
+    SELECT 'policy_setting', 'fix', y.object,
+           concat_ws(' ', format('It asks the setting %s, which every user may set.', substring(y.expression from 'current_setting\((''[^'']*'')')), y.note), y.fix
       FROM policy y WHERE NOT y.walled AND y.expression ~ '\mcurrent_setting\('
     UNION ALL
-    SELECT 'policy_setting', 'fix', u.object, format('It asks a setting, which every user may set, through the function %s.', u.function::regprocedure), u.fix
+    SELECT 'policy_setting', 'fix', u.object, concat_ws(' ', format('It asks a setting, which every user may set, through the function %s.', u.function::regprocedure), u.note), u.fix
       FROM used u WHERE NOT u.walled AND u.prosrc ~* '\mcurrent_setting\M'
     UNION ALL
     SELECT DISTINCT 'policy_function_immutable', 'fix', u.function::regprocedure::text,
@@ -195,7 +341,7 @@ CREATE FUNCTION crm_tree._audit_policies() RETURNS TABLE (code text, severity te
     UNION ALL
     SELECT DISTINCT 'policy_function_search_path', 'fix', u.function::regprocedure::text,
            'A policy asks it, and its names are looked up on the caller''s search path, where he can put functions of his own.',
-           format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp;', u.function::regprocedure)
+           format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp;', u.function::regprocedure, u.nspname)
       FROM used u
      WHERE u.lanname NOT IN ('c', 'internal') AND NOT u.parsed
        AND NOT coalesce(array_to_string(u.proconfig, E'\n') ~ '(^|\n)search_path=', false)
@@ -204,8 +350,28 @@ COMMENT ON FUNCTION crm_tree._audit_policies() IS 'Private: findings about polic
 
 -- Ways in with another's rights ------------------------------------------------------------------
 
+-- By what a body that is kept as text calls things: its comments left out, in its literals the qualified names alone. Names without a schema are
+-- looked up on a path where one is pinned.
+CREATE FUNCTION crm_tree._names_in(body text) RETURNS TABLE (schema text, name text)
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    WITH text AS MATERIALIZED (
+        SELECT regexp_replace($1, '([eE]''([^''\\]|\\.|'''')*''|''([^'']|'''')*''|"[^"]*")|--[^\n]*|/\*([^*]|\*+[^*/])*\*+/', '\1 ', 'g') AS said),
+    names AS (
+        SELECT m
+          FROM text, regexp_matches(regexp_replace(said, '[eE]''([^''\\]|\\.|'''')*''|''([^'']|'''')*''', ' ', 'g'),
+                                    '(?:([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")\s*\.\s*)?([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")', 'g') AS m
+        UNION ALL
+        SELECT m
+          FROM text, regexp_matches(said, '([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")\s*\.\s*([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")', 'g') AS m)
+    SELECT DISTINCT p.schema, p.name
+      FROM names CROSS JOIN LATERAL (
+          SELECT CASE WHEN m[1] ~ '^"' THEN replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') ELSE lower(m[1]) END AS schema,
+                 CASE WHEN m[2] ~ '^"' THEN replace(substr(m[2], 2, length(m[2]) - 2), '""', '"') ELSE lower(m[2]) END AS name) p
+$$;
+COMMENT ON FUNCTION crm_tree._names_in(text) IS 'Private: the names in the body of a function, with their schemas where they have one.';
+
 CREATE FUNCTION crm_tree._definer_ways(only_object oid DEFAULT NULL) RETURNS TABLE (code text, severity text, object text, detail text, fix text, oid oid)
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $$
     WITH RECURSIVE audited AS MATERIALIZED (SELECT a.relation, a.relname FROM crm_tree._audited_tables() a WHERE a.walled OR a.org_column IS NOT NULL),
     -- Views and materialized views over them, over views of them, and so on.
     reading(relation) AS (
@@ -214,16 +380,61 @@ CREATE FUNCTION crm_tree._definer_ways(only_object oid DEFAULT NULL) RETURNS TAB
         SELECT r.ev_class FROM reading g
           JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = g.relation AND d.classid = 'pg_rewrite'::regclass
           JOIN pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN'),
-    -- Their names as one pattern, for bodies that are kept as text.
-    named(pattern) AS MATERIALIZED (
-        SELECT '\m(' || string_agg(DISTINCT regexp_replace(c.relname, '([^[:alnum:]_])', '\\\1', 'g'), '|') || ')\M' FROM reading g JOIN pg_class c ON c.oid = g.relation),
+    named AS MATERIALIZED (
+        SELECT g.relation, n.nspname, c.relname FROM reading g JOIN pg_class c ON c.oid = g.relation JOIN pg_namespace n ON n.oid = c.relnamespace),
     passing AS MATERIALIZED (SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolsuper OR rolbypassrls),
     lent AS MATERIALIZED (
-        SELECT p.oid, p.prokind, p.prosrc, p.prosqlbody IS NOT NULL AS parsed, l.lanname, r.name AS owner,
+        SELECT p.oid, p.prokind, r.name AS owner,
                EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') AS packaged
-          FROM pg_proc p JOIN passing r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
+          FROM pg_proc p JOIN passing r ON r.oid = p.proowner
          WHERE p.prosecdef AND p.prokind IN ('f', 'p') AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'crm_tree'::regnamespace)
-           AND (only_object IS NULL OR p.oid = only_object))
+           AND (only_object IS NULL OR p.oid = only_object)),
+    -- What those call, and what that calls, in their name and where it pins no path of its own on theirs.
+    called(start, oid, path, depth) AS (
+        SELECT l.oid, l.oid, o.path, 0 FROM lent l JOIN pg_proc p ON p.oid = l.oid
+         CROSS JOIN LATERAL (SELECT (SELECT string_to_array(regexp_replace(substr(x, 13), '[" ]', '', 'g'), ',') FROM unnest(p.proconfig) x WHERE starts_with(x, 'search_path=')) AS path) o
+        UNION
+        SELECT c.start, h.oid, coalesce(o.path, c.path), c.depth + 1
+          FROM called c JOIN pg_proc p ON p.oid = c.oid
+         CROSS JOIN LATERAL (
+             SELECT q.oid FROM crm_tree._names_in(CASE WHEN p.prosqlbody IS NULL THEN p.prosrc END) m JOIN pg_proc q ON q.proname = m.name JOIN pg_namespace n ON n.oid = q.pronamespace
+              WHERE m.schema = n.nspname OR m.schema IS NULL AND (c.path IS NULL OR n.nspname = ANY (c.path) OR '$user' = ANY (c.path))
+             UNION
+             SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass) k
+          JOIN pg_proc h ON h.oid = k.oid
+         CROSS JOIN LATERAL (SELECT (SELECT string_to_array(regexp_replace(substr(x, 13), '[" ]', '', 'g'), ',') FROM unnest(h.proconfig) x WHERE starts_with(x, 'search_path=')) AS path) o
+         WHERE c.depth < 5 AND h.oid <> c.start AND h.oid >= 16384 AND h.prokind IN ('f', 'p') AND h.pronamespace <> 'crm_tree'::regnamespace
+           -- A definer of its own works for another; what an extension does is its own business.
+           AND (NOT h.prosecdef OR h.proowner IN (SELECT oid FROM passing))
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = h.oid AND d.deptype = 'e')),
+    body AS MATERIALIZED (
+        SELECT c.start, c.oid, c.depth,
+               CASE WHEN p.prosqlbody IS NOT NULL THEN EXISTS (SELECT FROM pg_depend d JOIN reading g ON g.relation = d.refobjid
+                                                                WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass)
+                    ELSE EXISTS (SELECT FROM crm_tree._names_in(p.prosrc) m JOIN named n ON n.relname = m.name
+                                  WHERE m.schema = n.nspname OR m.schema IS NULL AND (c.path IS NULL OR n.nspname = ANY (c.path) OR '$user' = ANY (c.path))) END AS reads,
+               l.lanname NOT IN ('sql', 'plpgsql')
+                 OR EXISTS (SELECT FROM crm_tree._names_in(coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)) m
+                             WHERE l.lanname = 'plpgsql' AND m.name = 'execute' AND m.schema IS NULL
+                                OR m.name ~ '^((query|table|schema|database|cursor)_to_xml(schema|_and_xmlschema)?|ts_stat|ts_rewrite|dblink.*|crosstab.*|connectby|xpath_table)$') AS dynamic
+          FROM called c JOIN pg_proc p ON p.oid = c.oid JOIN pg_language l ON l.oid = p.prolang),
+    -- Views on a materialized view go before it, the topmost first.
+    upon(start, oid, depth) AS (
+        SELECT c.oid, c.oid, 0 FROM reading g JOIN pg_class c ON c.oid = g.relation WHERE c.relkind = 'm'
+        UNION
+        SELECT u.start, r.ev_class, u.depth + 1
+          FROM upon u JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid AND d.classid = 'pg_rewrite'::regclass
+          JOIN pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' WHERE r.ev_class <> u.oid),
+    above AS MATERIALIZED (
+        SELECT u.start, string_agg(u.oid::regclass::text, ', ' ORDER BY u.depth DESC, u.oid::regclass::text) AS names,
+               string_agg(format('DROP %sVIEW IF EXISTS %s; ', CASE c.relkind WHEN 'm' THEN 'MATERIALIZED ' END, u.oid::regclass), '' ORDER BY u.depth DESC, u.oid::regclass::text) AS drops,
+               -- By name, or by the type of its rows: functions, defaults and columns, which no DROP of a view takes along.
+               (SELECT min(pg_describe_object(d.classid, d.objid, d.objsubid))
+                  FROM upon v JOIN pg_class k ON k.oid = v.oid JOIN pg_type y ON y.oid = k.reltype
+                  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = k.oid OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (y.oid, y.typarray)
+                 WHERE v.start = u.start AND d.deptype = 'n' AND d.classid <> 'pg_rewrite'::regclass) AS others
+          FROM (SELECT start, oid, max(depth) AS depth FROM upon GROUP BY start, oid) u JOIN pg_class c ON c.oid = u.oid
+         GROUP BY u.start)
     SELECT 'definer_view', 'fix', c.oid::regclass::text,
            format('It reads protected rows with the rights of %s, who is under no row security.', r.name),
            format('ALTER VIEW %s SET (security_invoker = true);', c.oid::regclass), c.oid
@@ -231,21 +442,25 @@ CREATE FUNCTION crm_tree._definer_ways(only_object oid DEFAULT NULL) RETURNS TAB
      WHERE c.relkind = 'v' AND NOT coalesce(array_to_string(c.reloptions, ' ') ~ 'security_invoker=(true|on|yes|1)', false)
        AND (only_object IS NULL OR c.oid = only_object)
     UNION ALL
-    SELECT 'materialized_view', 'fix', c.oid::regclass::text, 'It holds copies of protected rows, and has no row security.',
-           format('DROP MATERIALIZED VIEW %s;', c.oid::regclass), c.oid
-      FROM reading g JOIN pg_class c ON c.oid = g.relation WHERE c.relkind = 'm' AND (only_object IS NULL OR c.oid = only_object)
+    SELECT 'materialized_view', 'fix', c.oid::regclass::text,
+           concat_ws(' ', 'It holds copies of protected rows, and has no row security.',
+                     CASE WHEN b.others IS NOT NULL THEN format('Drop it; %s depends on it.', b.others) WHEN b.names <> c.oid::regclass::text THEN format('The fix drops %s.', b.names) END),
+           CASE WHEN b.others IS NOT NULL THEN NULL
+                -- Another's fix may have been here.
+                WHEN b.names <> c.oid::regclass::text OR EXISTS (SELECT FROM upon v WHERE v.oid = c.oid AND v.start <> c.oid) THEN rtrim(b.drops)
+                ELSE format('DROP MATERIALIZED VIEW %s;', c.oid::regclass) END, c.oid
+      FROM above b JOIN pg_class c ON c.oid = b.start WHERE only_object IS NULL OR c.oid = only_object
     UNION ALL
-    SELECT 'definer_function', CASE WHEN reads THEN 'fix' ELSE 'accept' END, p.oid::regprocedure::text,
-           format(CASE WHEN reads THEN 'It names a protected table and runs with the rights of %s, who is under no row security.'
-                       ELSE 'It runs with the rights of %s, who is under no row security, and what it reads cannot be told from its text.' END, p.owner),
+    SELECT 'definer_function', CASE WHEN b.reads THEN 'fix' ELSE 'accept' END, p.oid::regprocedure::text,
+           format(CASE WHEN b.direct THEN 'It names a protected table and runs with the rights of %s, who is under no row security.'
+                       WHEN b.reads THEN 'It reaches a protected table through %2$s, and runs with the rights of %1$s, who is under no row security.'
+                       ELSE 'It runs with the rights of %s, who is under no row security, and what it reads cannot be told from its text.' END, p.owner, b.through),
            format('ALTER %s %s SECURITY INVOKER;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure), p.oid
-      FROM lent p CROSS JOIN named
-     CROSS JOIN LATERAL (
-         SELECT CASE WHEN p.parsed THEN EXISTS (SELECT FROM pg_depend d JOIN reading g ON g.relation = d.refobjid
-                                                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass)
-                     ELSE coalesce(p.prosrc ~* named.pattern, false) END AS reads) AS body
+      FROM lent p
+      JOIN (SELECT start, bool_or(y.reads) AS reads, bool_or(y.reads AND depth = 0) AS direct, bool_or(y.dynamic) AS dynamic, min(y.oid::regprocedure::text) FILTER (WHERE y.reads) AS through
+              FROM body y GROUP BY start) b ON b.start = p.oid
      -- What an extension does dynamically is its own business, unless it names a table of ours.
-     WHERE reads OR NOT p.packaged AND (p.lanname NOT IN ('sql', 'plpgsql') OR p.lanname = 'plpgsql' AND p.prosrc ~* '\mexecute\M')
+     WHERE b.reads OR NOT p.packaged AND b.dynamic
     UNION ALL
     SELECT 'rewrite_rule', 'fix', format('%s.%I', w.ev_class::regclass, w.rulename),
            CASE WHEN t.relation IS NOT NULL THEN 'A rule runs as the table''s owner, and takes along what is written behind the wall.'
@@ -266,8 +481,8 @@ CREATE FUNCTION crm_tree._audit_definers() RETURNS TABLE (code text, severity te
     UNION ALL
     SELECT 'definer_search_path', 'fix', p.oid::regprocedure::text,
            format('It runs with the rights of %s and looks names up on the caller''s search path, where he can put functions of his own.', quote_ident(r.rolname)),
-           format('ALTER %s %s SET search_path = pg_catalog, pg_temp;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure)
-      FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
+           format('ALTER %s %s SET search_path = pg_catalog, %I, pg_temp;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure, n.nspname)
+      FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
      WHERE p.prosecdef AND p.prokind IN ('f', 'p') AND p.pronamespace <> 'pg_catalog'::regnamespace AND crm_tree._passes_walls(p.proowner)
        AND p.prosqlbody IS NULL AND l.lanname NOT IN ('c', 'internal')
        AND NOT coalesce(array_to_string(p.proconfig, E'\n') ~ '(^|\n)search_path=', false)
@@ -277,81 +492,158 @@ CREATE FUNCTION crm_tree._audit_definers() RETURNS TABLE (code text, severity te
     SELECT DISTINCT 'cascade_trigger', 'accept', format('%s.%I', t.tgrelid::regclass, t.tgname),
            format('The action of the foreign key "%s" reaches it, and it then runs as the table''s owner and sees every org: name the org in each of its queries.', k.conname), NULL
       FROM pg_constraint k JOIN crm_tree._audited_tables() a ON a.relation = k.conrelid JOIN pg_trigger t ON t.tgrelid = k.conrelid JOIN pg_proc p ON p.oid = t.tgfoid
-     WHERE k.contype = 'f' AND a.walled AND NOT t.tgisinternal AND t.tgparentid = 0
+     WHERE k.contype = 'f' AND (a.walled OR a.rls) AND NOT t.tgisinternal AND t.tgparentid = 0
        AND (k.confdeltype = 'c' AND t.tgtype & 8 <> 0 OR (k.confdeltype IN ('n', 'd') OR k.confupdtype IN ('c', 'n', 'd')) AND t.tgtype & 16 <> 0)
        AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                         WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND e.extname = 'crm_tree')
     UNION ALL
     -- Paths are rewritten as the table's owner, under the search path of whoever moves a node.
-    SELECT DISTINCT 'tree_trigger_search_path', 'fix', p.oid::regprocedure::text,
-           format('A trigger of the tree %s calls it, as the table''s owner where paths are rewritten, and its names are looked up on the path of whoever moves a node.', t.tgrelid::regclass),
-           format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp;', p.oid::regprocedure, n.nspname)
+    SELECT 'tree_trigger_search_path', 'fix', p.oid::regprocedure::text,
+           format('A trigger of the tree %s calls it, as the table''s owner where paths are rewritten, and its names are looked up on the path of whoever moves a node.',
+                  string_agg(DISTINCT t.tgrelid::regclass::text, ', ')),
+           -- Its own first, and that of each tree which it may name without a schema.
+           format('ALTER FUNCTION %s SET search_path = pg_catalog, %s, pg_temp;', p.oid::regprocedure,
+                  concat_ws(', ', quote_ident(o.nspname), string_agg(DISTINCT quote_ident(n.nspname), ', ') FILTER (WHERE n.oid <> o.oid)))
       FROM crm_tree._trees() a CROSS JOIN LATERAL (SELECT a.relation::oid AS oid UNION SELECT relid FROM pg_partition_tree(a.relation)) AS part
       JOIN pg_trigger t ON t.tgrelid = part.oid JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
+      JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace o ON o.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
      WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgtype & 16 <> 0 AND NOT p.prosecdef AND l.lanname NOT IN ('c', 'internal')
        AND NOT coalesce(array_to_string(p.proconfig, E'\n') ~ '(^|\n)search_path=', false)
+     GROUP BY p.oid, o.oid, o.nspname
     UNION ALL
-    SELECT 'leakproof_function', 'fix', p.oid::regprocedure::text,
-           'It is marked LEAKPROOF, so a user''s condition may run it on another org''s rows before the wall''s.', format('ALTER FUNCTION %s NOT LEAKPROOF;', p.oid::regprocedure)
+    -- The server's own are as the first transaction left them; any later one may have marked them.
+    SELECT 'leakproof_function', CASE WHEN d.packaged THEN 'accept' ELSE 'fix' END, p.oid::regprocedure::text,
+           'It is marked LEAKPROOF, so a user''s condition may run it on another org''s rows before the wall''s.'
+             || CASE WHEN p.oid < 16384 THEN ' The server''s own mark, or one made by hand: it was altered since the server was set up.' WHEN d.packaged THEN ' It is an extension''s.' ELSE '' END,
+           format('ALTER FUNCTION %s NOT LEAKPROOF;', p.oid::regprocedure)
       FROM pg_proc p
-     WHERE p.proleakproof AND p.oid >= 16384
-       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') AS packaged) d
+     WHERE p.proleakproof AND (p.oid >= 16384 OR p.xmin <> '1'::xid) AND p.pronamespace <> 'crm_tree'::regnamespace
 $$;
 COMMENT ON FUNCTION crm_tree._audit_definers() IS 'Private: findings about views, functions, rules and triggers.';
 
 -- Keys -------------------------------------------------------------------------------------------
 
+CREATE FUNCTION crm_tree._columns(relation oid, numbers int2[]) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n) FROM unnest($2) WITH ORDINALITY AS u(num, n) JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = num
+$$;
+COMMENT ON FUNCTION crm_tree._columns(oid, int2[]) IS 'Private: columns as a list in SQL.';
+
+-- What a key has beside its columns, and loses when it is made anew.
+CREATE FUNCTION crm_tree._restoring(index oid, key oid) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT concat(
+        ' ' || (SELECT format('ALTER INDEX %s SET TABLESPACE %I;', c.oid::regclass, s.spcname) FROM pg_tablespace s WHERE s.oid = c.reltablespace),
+        ' ' || CASE WHEN i.indisreplident THEN crm_tree._altering(i.indrelid, format('REPLICA IDENTITY USING INDEX %I', c.relname)) END,
+        ' ' || CASE WHEN i.indisclustered THEN crm_tree._altering(i.indrelid, format('CLUSTER ON %I', c.relname)) END,
+        ' ' || (SELECT format('COMMENT ON INDEX %s IS %L;', c.oid::regclass, d) FROM obj_description(c.oid, 'pg_class') d WHERE d IS NOT NULL),
+        ' ' || (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d)
+                  FROM pg_constraint k CROSS JOIN obj_description(k.oid, 'pg_constraint') d WHERE k.oid = $2 AND d IS NOT NULL))
+      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indexrelid = $1
+$$;
+COMMENT ON FUNCTION crm_tree._restoring(oid, oid) IS 'Private: the rest of the fix of a key: its tablespace, replica identity, CLUSTER mark and comments.';
+
 CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, object text, detail text, fix text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    WITH walled AS MATERIALIZED (
-        SELECT a.*, t.attnum FROM crm_tree._audited_tables() a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attname = a.org_column WHERE a.walled),
+    WITH audited AS MATERIALIZED (
+        SELECT a.*, t.attnum, t.atttypid, c.relnamespace, CASE WHEN t.atttypid IN ('int8'::regtype, 'int4'::regtype, 'int2'::regtype) THEN 'int8'::regtype WHEN t.atttypid = 'varchar'::regtype THEN 'text'::regtype ELSE t.atttypid END AS compared_as
+          FROM crm_tree._audited_tables() a JOIN pg_class c ON c.oid = a.relation JOIN pg_attribute t ON t.attrelid = a.relation AND t.attname = a.org_column AND NOT t.attisdropped
+         WHERE a.kind <> 'f'),
+    -- The org has to be compared with the org: with the columns that are left, and what the key that they point at is to be called.
     key AS MATERIALIZED (
-        SELECT k.*, r.name AS referenced, r.org_column AS their_org,
-               (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n) FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = num) AS ours,
-               (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n) FROM unnest(k.confkey) WITH ORDINALITY AS u(num, n) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = num) AS theirs,
-               (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n) FROM unnest(k.confdelsetcols) WITH ORDINALITY AS u(num, n) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = num) AS set_columns,
-               EXISTS (SELECT FROM pg_index i WHERE i.indrelid = k.confrelid AND i.indisunique AND i.indpred IS NULL AND i.indimmediate
+        SELECT k.*, format('%s.%I', k.conrelid::regclass, k.conname) AS object, r.name AS referenced, r.relname, r.org_column AS their_org, r.attnum AS their_number, r.relnamespace, o.org_column AS our_org,
+               left_over.ours, left_over.theirs, left_over.n,
+               crm_tree._columns(k.conrelid, ARRAY(SELECT c FROM unnest(k.confdelsetcols) WITH ORDINALITY AS u(c, n) WHERE c = ANY (left_over.ours) ORDER BY n)) AS set_columns,
+               has_table_privilege(ours.relowner, k.confrelid, 'REFERENCES') AS may_refer, has_schema_privilege(ours.relowner, r.relnamespace, 'USAGE') OR r.relnamespace = ours.relnamespace AS may_find,
+               quote_ident(w.rolname) AS who, quote_ident(s.nspname) AS their_schema,
+               EXISTS (SELECT FROM pg_index i WHERE i.indrelid = k.confrelid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indimmediate AND i.indexprs IS NULL
                           AND (SELECT array_agg(c ORDER BY c) FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u(c, n) WHERE n <= i.indnkeyatts)
-                            = (SELECT array_agg(c ORDER BY c) FROM unnest(k.confkey || r.attnum) c)) AS has_key
-          FROM pg_constraint k JOIN walled r ON r.relation = k.confrelid
-         WHERE k.contype = 'f' AND k.conparentid = 0 AND NOT r.attnum = ANY (k.confkey))
-    SELECT 'foreign_key_without_org', 'fix', format('%s.%I', k.conrelid::regclass, k.conname),
-           'It leaves the org out: it can point at another org''s row, tells whether that exists, and cascades across.',
-           CASE WHEN o.org_column IS NULL THEN crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I', k.conname))
-                ELSE CASE WHEN NOT k.has_key THEN crm_tree._altering(k.confrelid, format('ADD UNIQUE (%I, %s)', k.their_org, k.theirs)) || ' ' ELSE '' END
+                            = (SELECT array_agg(c ORDER BY c) FROM unnest(left_over.theirs || r.attnum) c)) AS has_key,
+               CASE WHEN k.confupdtype IN ('n', 'd') THEN 'No fix: ON UPDATE SET NULL or SET DEFAULT would take the org too. Decide what an update is to do, and make it anew with the org.'
+                    WHEN r.compared_as <> o.compared_as THEN 'No fix: the two org columns are of types that cannot be compared. Give them one, and make it anew with the org.'
+                    WHEN to_jsonb(k) ->> 'conperiod' = 'true' THEN 'No fix: it is over a period. Make it anew with the org.' END AS stuck
+          FROM pg_constraint k JOIN audited r ON r.relation = k.confrelid JOIN pg_class ours ON ours.oid = k.conrelid JOIN pg_roles w ON w.oid = ours.relowner JOIN pg_namespace s ON s.oid = r.relnamespace
+          LEFT JOIN audited o ON o.relation = k.conrelid
+         CROSS JOIN LATERAL (
+             SELECT array_agg(a ORDER BY n) AS ours, array_agg(b ORDER BY n) AS theirs, count(*) AS n FROM unnest(k.conkey, k.confkey) WITH ORDINALITY AS u(a, b, n) WHERE b <> r.attnum) left_over
+         WHERE k.contype = 'f' AND k.conparentid = 0 AND left_over.n > 0
+           AND NOT EXISTS (SELECT FROM unnest(k.conkey, k.confkey) AS u(a, b) WHERE b = r.attnum AND (o.attnum IS NULL OR a = o.attnum))),
+    named AS MATERIALIZED (
+        SELECT k.*, left(concat_ws('_', k.relname, k.their_org, replace(crm_tree._columns(k.confrelid, k.theirs), ', ', '_'), 'key'), 63) AS key_name FROM key k)
+    SELECT 'foreign_key_without_org', 'fix', k.object,
+           concat_ws(' ', CASE WHEN k.their_number = ANY (k.confkey) THEN 'It compares the org with another column than the org of its own table: it can point at another org''s row, and cascades across.'
+                               ELSE 'It leaves the org out: it can point at another org''s row, tells whether that exists, and cascades across.' END,
+                     CASE WHEN k.our_org IS NULL THEN 'Its table has no org column, and the fix drops it.' ELSE k.stuck END),
+           CASE WHEN k.our_org IS NULL THEN crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I', k.conname))
+                WHEN k.stuck IS NOT NULL THEN NULL
+                ELSE
+                  -- As who runs it: an index on columns alone runs nothing of the owner's. Another key may have made it.
+                  CASE WHEN k.has_key THEN '' ELSE format('CREATE UNIQUE INDEX IF NOT EXISTS %I ON %s (%I, %s); ', k.key_name, k.referenced, k.their_org, crm_tree._columns(k.confrelid, k.theirs)) END
+                  || CASE WHEN k.may_find THEN '' ELSE format('GRANT USAGE ON SCHEMA %s TO %s; ', k.their_schema, k.who) END
+                  || CASE WHEN k.may_refer THEN '' ELSE format('GRANT REFERENCES ON %s TO %s; ', k.referenced, k.who) END
                   || crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s%s%s%s%s',
-                            k.conname, k.conname, o.org_column, k.ours, k.referenced, k.their_org, k.theirs,
-                            CASE k.confmatchtype WHEN 'f' THEN ' MATCH FULL' END,
-                            ' ON UPDATE ' || CASE k.confupdtype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END,
+                            k.conname, k.conname, k.our_org, crm_tree._columns(k.conrelid, k.ours), k.referenced, k.their_org, crm_tree._columns(k.confrelid, k.theirs),
+                            ' ON UPDATE ' || CASE k.confupdtype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' END,
                             -- SET NULL without a list would take the org too.
-                            ' ON DELETE ' || CASE k.confdeltype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN format('SET NULL (%s)', coalesce(k.set_columns, k.ours))
-                                                                WHEN 'd' THEN format('SET DEFAULT (%s)', coalesce(k.set_columns, k.ours)) END,
+                            ' ON DELETE ' || CASE k.confdeltype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN format('SET NULL (%s)', coalesce(k.set_columns, crm_tree._columns(k.conrelid, k.ours)))
+                                                                WHEN 'd' THEN format('SET DEFAULT (%s)', coalesce(k.set_columns, crm_tree._columns(k.conrelid, k.ours))) END,
                             CASE WHEN k.condeferrable THEN ' DEFERRABLE' END, CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' END,
-                            CASE WHEN NOT k.convalidated THEN ' NOT VALID' END)) END
-      FROM key k LEFT JOIN crm_tree._audited_tables() o ON o.relation = k.conrelid AND o.org_column IS NOT NULL
+                            CASE WHEN to_jsonb(k) ->> 'conenforced' = 'false' THEN ' NOT ENFORCED' WHEN NOT k.convalidated THEN ' NOT VALID' END,
+                            -- The org is never null: MATCH FULL would forbid every null beside it, which it did not.
+                            CASE WHEN k.confmatchtype = 'f' AND k.n > 1 THEN format(', ADD CHECK (num_nulls(%s) IN (0, %s))', crm_tree._columns(k.conrelid, k.ours), k.n) END))
+                  || CASE WHEN k.may_refer THEN '' ELSE format(' REVOKE REFERENCES ON %s FROM %s;', k.referenced, k.who) END
+                  || CASE WHEN k.may_find THEN '' ELSE format(' REVOKE USAGE ON SCHEMA %s FROM %s;', k.their_schema, k.who) END
+                  || coalesce(' ' || (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d) FROM obj_description(k.oid, 'pg_constraint') d WHERE d IS NOT NULL), '') END
+      FROM named k
     UNION ALL
     SELECT CASE WHEN i.indisexclusion THEN 'exclusion_without_org' ELSE 'unique_without_org' END, 'fix', format('%s.%I', w.name, c.relname),
-           'It leaves the org out, and answers "taken" for another org''s value, through ON CONFLICT too.',
-           CASE WHEN i.indisexclusion THEN
+           concat_ws(' ', CASE WHEN across.found THEN 'It compares orgs other than by equality, so that rows of one refuse those of another. The fix drops it: within one org it would say nothing.'
+                               ELSE 'It leaves the org out, and answers "taken" for another org''s value, through ON CONFLICT too.' END, s.stuck),
+           CASE WHEN s.stuck IS NOT NULL THEN NULL
+                WHEN across.found THEN crm_tree._altering(w.relation, format('DROP CONSTRAINT %I', k.conname))
+                WHEN k.contype IN ('p', 'u') THEN
+                    CASE WHEN i.indisexclusion THEN 'CREATE EXTENSION IF NOT EXISTS btree_gist; ' ELSE '' END
+                    || crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s (%I, %s%s)%s%s%s%s', k.conname, k.conname,
+                              CASE WHEN k.contype = 'p' THEN 'PRIMARY KEY' WHEN i.indnullsnotdistinct THEN 'UNIQUE NULLS NOT DISTINCT' ELSE 'UNIQUE' END,
+                              w.org_column, crm_tree._columns(w.relation, e.keys), CASE WHEN to_jsonb(k) ->> 'conperiod' = 'true' THEN ' WITHOUT OVERLAPS' END,
+                              ' INCLUDE (' || crm_tree._columns(w.relation, e.included) || ')',
+                              ' WITH (' || (SELECT string_agg(format('%I = %L', o.option_name, o.option_value), ', ') FROM pg_options_to_table(c.reloptions) o) || ')',
+                              CASE WHEN k.condeferrable THEN ' DEFERRABLE' END, CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' END), true)
+                    || crm_tree._restoring(c.oid, k.oid)
+                WHEN i.indisexclusion THEN
                     CASE WHEN e.method = 'gist' THEN 'CREATE EXTENSION IF NOT EXISTS btree_gist; ' ELSE '' END
                     || crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I EXCLUDE USING %I (%I WITH =, %s', k.conname, k.conname, e.method, w.org_column,
-                              substr(pg_get_constraintdef(k.oid), length(e.head) + 1)))
-                WHEN k.oid IS NOT NULL THEN
-                    crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
-                           overlay(pg_get_constraintdef(k.oid) PLACING format('(%I, ', w.org_column) FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1)))
+                              substr(pg_get_constraintdef(k.oid), length(e.head) + 1)), true)
+                    || crm_tree._restoring(c.oid, k.oid)
                 -- No pattern: any of the names may hold what it would look for.
                 WHEN starts_with(pg_get_indexdef(c.oid), d.head) THEN
-                    format('DROP INDEX %s; ', c.oid::regclass) || d.head || format('%I, ', w.org_column) || substr(pg_get_indexdef(c.oid), length(d.head) + 1) || ';' END
-      FROM walled w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+                    format('DROP INDEX %s; ', c.oid::regclass) || d.makes || format('%I, ', w.org_column) || substr(pg_get_indexdef(c.oid), length(d.head) + 1) || ';'
+                    || crm_tree._restoring(c.oid, NULL) END
+      FROM audited w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
       LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')
+     -- ONLY would leave the index of a partitioned table without its partitions', and invalid.
      CROSS JOIN LATERAL (
-         SELECT format('CREATE UNIQUE INDEX %I ON %s%I.%I USING %I (', c.relname, CASE c.relkind WHEN 'I' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname, m.amname) AS head
+         SELECT format('CREATE UNIQUE INDEX %I ON %s%I.%I USING %I (', c.relname, CASE c.relkind WHEN 'I' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname, m.amname) AS head,
+                format('CREATE UNIQUE INDEX %I ON %I.%I USING %I (', c.relname, n.nspname, t.relname, m.amname) AS makes
            FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = w.relation) d
-     -- These two take one column alone.
      CROSS JOIN LATERAL (
-         SELECT CASE m.amname WHEN 'hash' THEN 'btree' WHEN 'spgist' THEN 'gist' ELSE m.amname END AS method, format('EXCLUDE USING %I (', m.amname) AS head) e
-     WHERE (i.indisunique OR i.indisexclusion) AND NOT w.attnum = ANY (i.indkey::int2[]) AND NOT c.relispartition
+         -- These two take one column alone.
+         SELECT CASE m.amname WHEN 'hash' THEN 'btree' WHEN 'spgist' THEN 'gist' ELSE m.amname END AS method, format('EXCLUDE USING %I (', m.amname) AS head,
+                (i.indkey::int2[])[0:i.indnkeyatts - 1] AS keys, array_remove((i.indkey::int2[])[i.indnkeyatts:], w.attnum) AS included) e
+     -- Is the org among the columns that are compared, and how?
+     CROSS JOIN LATERAL (
+         SELECT coalesce(bool_or(true), false) AS found,
+                coalesce(bool_or(k.conexclop IS NULL OR EXISTS (SELECT FROM pg_amop o JOIN pg_am b ON b.oid = o.amopmethod WHERE o.amopopr = k.conexclop[n] AND b.amname = 'btree' AND o.amopstrategy = 3)), false) AS equal
+           FROM unnest(e.keys) WITH ORDINALITY AS u(c, n) WHERE c = w.attnum) across
+     CROSS JOIN LATERAL (
+         SELECT coalesce(
+             (SELECT format('No fix: the foreign key %s.%I points at it, and has none itself.', f.conrelid::regclass, f.conname) FROM key f WHERE f.conindid = c.oid AND f.stuck IS NOT NULL AND f.our_org IS NOT NULL LIMIT 1),
+             (SELECT format('No fix: %s needs it. Drop that, make it anew with the org, and that again.', min(pg_describe_object(p.classid, p.objid, 0)))
+                FROM pg_depend p WHERE p.refclassid = 'pg_constraint'::regclass AND p.refobjid = k.oid AND p.deptype = 'n' AND p.classid <> 'pg_constraint'::regclass HAVING count(*) > 0),
+             (SELECT format('No fix: it is the replica identity of the partition %s. Make it anew with the org, and that too.', min(p.indrelid::regclass::text))
+                FROM pg_partition_tree(c.oid) t JOIN pg_index p ON p.indexrelid = t.relid WHERE p.indisreplident AND p.indexrelid <> c.oid AND c.relkind = 'I' HAVING count(*) > 0)) AS stuck) s
+     WHERE (i.indisunique OR i.indisexclusion) AND NOT across.equal AND NOT c.relispartition
     UNION ALL
     -- Of a table's columns pg_stats shows nothing to whom row security applies; it does not know of indexes.
     SELECT 'expression_statistics', 'info', c.oid::regclass::text,
@@ -360,18 +652,22 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
            CASE WHEN NOT (i.indisunique OR i.indisexclusion) OR w.attnum = ANY (i.indkey::int2[]) THEN
                string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0; ', c.oid::regclass, t.attnum), '' ORDER BY t.attnum)
                  || format('DELETE FROM pg_catalog.pg_statistic WHERE starelid = %s;', c.oid) END
-      FROM walled w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
+      FROM audited w JOIN pg_index i ON i.indrelid = w.relation JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
       JOIN pg_attribute t ON t.attrelid = c.oid AND i.indkey[t.attnum - 1] = 0
-     WHERE i.indexprs IS NOT NULL AND coalesce(t.attstattarget, -1) <> 0
+     WHERE i.indexprs IS NOT NULL AND coalesce(t.attstattarget, -1) <> 0 AND (w.walled OR w.rls)
      GROUP BY c.oid, i.indisunique, i.indisexclusion, i.indkey::int2[], w.attnum
     UNION ALL
-    SELECT DISTINCT 'sequence_readable', 'fix', s.oid::regclass::text,
-           format('%s may read or set it, and so learn how much other orgs write.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END),
-           format('REVOKE SELECT, UPDATE ON SEQUENCE %s FROM %s CASCADE;', s.oid::regclass, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
-      FROM walled w
-      JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = w.relation AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-      JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' CROSS JOIN LATERAL aclexplode(s.relacl) x LEFT JOIN pg_roles r ON r.oid = x.grantee
+    SELECT 'sequence_readable', 'fix', format('%s to %s', s.oid::regclass, h.name), format('%s may read or set it, and so learn how much other orgs write.', h.name),
+           string_agg(DISTINCT crm_tree._revoking(x.privilege_type, NULL, format('SEQUENCE %s', s.oid::regclass), s.relowner, x.grantee, x.grantor, s.relacl), ' ')
+      FROM (SELECT d.objid FROM audited w JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = w.relation AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+            UNION
+            -- One that a default draws from need not be the column's own.
+            SELECT d.refobjid FROM audited w JOIN pg_attrdef f ON f.adrelid = w.relation
+              JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass) AS drawn(oid)
+      JOIN pg_class s ON s.oid = drawn.oid AND s.relkind = 'S' CROSS JOIN LATERAL aclexplode(s.relacl) x LEFT JOIN pg_roles r ON r.oid = x.grantee
+     CROSS JOIN LATERAL (SELECT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END AS name) h
      WHERE x.privilege_type IN ('SELECT', 'UPDATE') AND x.grantee <> s.relowner AND NOT coalesce(r.rolsuper, false)
+     GROUP BY s.oid, h.name
 $$;
 COMMENT ON FUNCTION crm_tree._audit_keys() IS 'Private: findings about keys and sequences.';
 
@@ -382,20 +678,21 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
     WITH audited AS MATERIALIZED (SELECT a.* FROM crm_tree._audited_tables() a WHERE (a.walled OR a.org_column IS NOT NULL) AND a.kind <> 'f'),
     holder AS (SELECT oid, quote_ident(rolname) AS name, rolsuper FROM pg_roles UNION ALL SELECT 0, 'PUBLIC', false),
     given AS (
-        SELECT a.name, a.owner, x.* FROM audited a JOIN pg_class c ON c.oid = a.relation CROSS JOIN LATERAL aclexplode(c.relacl) x
-        UNION
-        SELECT a.name, a.owner, x.* FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation CROSS JOIN LATERAL aclexplode(t.attacl) x)
-    SELECT DISTINCT 'grant_' || lower(g.privilege_type), 'fix', g.name,
+        SELECT a.name, a.owner, NULL AS columns, c.relacl AS acl, x.* FROM audited a JOIN pg_class c ON c.oid = a.relation CROSS JOIN LATERAL aclexplode(c.relacl) x
+        UNION ALL
+        SELECT a.name, a.owner, format(' (%I)', t.attname), t.attacl, x.* FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation CROSS JOIN LATERAL aclexplode(t.attacl) x)
+    SELECT 'grant_' || lower(g.privilege_type), 'fix', format('%s to %s', g.name, h.name),
            CASE g.privilege_type
                WHEN 'TRUNCATE' THEN format('%s may TRUNCATE it, which ignores row security and empties every org.', h.name)
                WHEN 'REFERENCES' THEN format('%s may point foreign keys at it, which tell which keys other orgs have.', h.name)
                ELSE format('%s may put triggers on it, which see every row that others write.', h.name) END,
-           -- What a grantee handed on goes with what he was given.
-           format('REVOKE %s ON %s FROM %s CASCADE;', g.privilege_type, g.name, CASE WHEN g.grantor = g.owner THEN h.name ELSE b.name END)
-      FROM given g JOIN holder h ON h.oid = g.grantee JOIN holder b ON b.oid = g.grantor
+           -- Taken from the whole table, it is taken from its columns too.
+           string_agg(DISTINCT crm_tree._revoking(g.privilege_type, CASE WHEN g.grantor <> g.owner THEN g.columns END, 'TABLE ' || g.name, g.owner, g.grantee, g.grantor, g.acl), ' ')
+      FROM given g JOIN holder h ON h.oid = g.grantee
      WHERE g.privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER') AND g.grantee <> g.owner AND NOT h.rolsuper
+     GROUP BY g.privilege_type, g.name, h.name
     UNION ALL
-    SELECT DISTINCT 'default_privileges', 'fix', o.name || coalesce(' in ' || quote_ident(n.nspname), ''),
+    SELECT DISTINCT 'default_privileges', 'fix', o.name || coalesce(' in ' || quote_ident(n.nspname), '') || ' to ' || h.name,
            format('Every table that %s makes is handed to %s before it has a wall.', o.name, h.name),
            format('ALTER DEFAULT PRIVILEGES FOR ROLE %s%s REVOKE ALL ON TABLES FROM %s;', o.name, coalesce(' IN SCHEMA ' || quote_ident(n.nspname), ''), h.name)
       FROM pg_default_acl d JOIN holder o ON o.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
@@ -403,41 +700,56 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
      WHERE d.defaclobjtype = 'r' AND x.grantee <> d.defaclrole AND NOT h.rolsuper
     UNION ALL
     SELECT 'schema_create', 'fix', quote_ident(n.nspname), 'Everybody may create functions and tables in it, and have them found in place of others''.',
-           format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC;', n.nspname)
+           string_agg(crm_tree._revoking('CREATE', NULL, format('SCHEMA %I', n.nspname), n.nspowner, x.grantee, x.grantor, n.nspacl), ' ')
       FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE'
+     GROUP BY n.nspname
     UNION ALL
     SELECT 'domain_of_another', 'fix', a.name || '.' || quote_ident(t.attname),
-           format('%s owns its domain %s: a check that he adds to that sees the column''s values of every org. The fix leaves the domain''s checks behind.', h.name, d.domain::regtype),
-           crm_tree._altering(a.relation, format('ALTER COLUMN %I TYPE %s%s', t.attname, d.plain, ' COLLATE ' || nullif(t.attcollation, 0)::regcollation))
-      FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attinhcount = 0
+           format('%s: a check sees the column''s values of every org.', string_agg(DISTINCT d.why, ', '))
+             || ' The fix' || concat_ws(', and', CASE WHEN bool_or(d.gives IS NOT NULL) THEN ' gives the domain away' END, CASE WHEN bool_or(d.checks IS NOT NULL) THEN ' drops the check' END) || '.',
+           string_agg(concat_ws(' ', d.checks, d.gives), ' ')
+      FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attinhcount = 0 AND NOT t.attisdropped
      CROSS JOIN LATERAL (
-         WITH RECURSIVE chain(domain, owner, base, modifier) AS (
-             SELECT y.oid, y.typowner, y.typbasetype, y.typtypmod FROM pg_type y WHERE y.oid = t.atttypid AND y.typtype = 'd'
+         WITH RECURSIVE chain(domain, owner, base) AS (
+             SELECT y.oid, y.typowner, y.typbasetype FROM pg_type y WHERE y.oid = t.atttypid AND y.typtype = 'd'
              UNION ALL
-             SELECT y.oid, y.typowner, y.typbasetype, y.typtypmod FROM chain c JOIN pg_type y ON y.oid = c.base AND y.typtype = 'd')
-         SELECT c.domain, c.owner, (SELECT format_type(b.base, b.modifier) FROM chain b WHERE b.base NOT IN (SELECT domain FROM chain)) AS plain
-           FROM chain c WHERE c.owner <> a.owner AND NOT crm_tree._passes_walls(c.owner) LIMIT 1) d
-      JOIN holder h ON h.oid = d.owner
+             SELECT y.oid, y.typowner, y.typbasetype FROM chain c JOIN pg_type y ON y.oid = c.base AND y.typtype = 'd')
+         SELECT c.domain, g.gives, k.checks, concat_ws(', ', CASE WHEN g.gives IS NOT NULL THEN format('%s owns its domain %s', h.name, c.domain::regtype) END, k.why) AS why
+           FROM chain c JOIN holder h ON h.oid = c.owner
+          CROSS JOIN LATERAL (
+              -- Where tables of several owners have it, to the superuser that the cluster was made with: a check of one would see the others' values.
+              SELECT CASE WHEN c.owner <> a.owner AND NOT crm_tree._passes_walls(c.owner) THEN
+                         format('ALTER DOMAIN %s OWNER TO %s;', c.domain::regtype,
+                                (SELECT o.name FROM holder o WHERE o.oid = CASE WHEN EXISTS (
+                                     SELECT FROM pg_attribute u JOIN pg_class b ON b.oid = u.attrelid
+                                      WHERE u.atttypid IN (SELECT domain FROM chain) AND b.relowner <> a.owner AND NOT crm_tree._passes_walls(b.relowner)) THEN 10 ELSE a.owner END)) END AS gives) g
+          CROSS JOIN LATERAL (
+              -- A function in a check is its owner's, whoever the domain belongs to.
+              SELECT string_agg(DISTINCT format('ALTER DOMAIN %s DROP CONSTRAINT %I;', c.domain::regtype, k.conname), ' ') AS checks, string_agg(DISTINCT format('its check %s calls %s of another role', quote_ident(k.conname), p.oid::regprocedure), ', ') AS why
+                FROM pg_constraint k JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass JOIN pg_proc p ON p.oid = d.refobjid
+               WHERE k.contypid = c.domain AND p.proowner <> a.owner AND NOT crm_tree._passes_walls(p.proowner)) k
+          WHERE g.gives IS NOT NULL OR k.checks IS NOT NULL) d
      WHERE a.walled
+     GROUP BY a.name, t.attname, t.atttypid
     UNION ALL
     SELECT 'temp_tables', 'accept', quote_ident(d.datname) || ' for ' || h.name,
            'A temporary table of a pooled connection outlives the binding that filled it, and can stand in front of a protected one.',
-           format('REVOKE TEMPORARY ON DATABASE %I FROM %s;', d.datname, h.name)
+           string_agg(crm_tree._revoking('TEMPORARY', NULL, format('DATABASE %I', d.datname), d.datdba, x.grantee, x.grantor, d.datacl), ' ')
       FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) x JOIN holder h ON h.oid = x.grantee
      WHERE d.datname = current_database() AND x.privilege_type = 'TEMPORARY' AND x.grantee <> d.datdba AND NOT h.rolsuper
+     GROUP BY d.datname, h.name
     UNION ALL
     SELECT 'publication', 'accept', quote_ident(p.pubname), format('Its subscribers receive every org of %s.', t.tables),
            CASE WHEN p.puballtables THEN format('DROP PUBLICATION %I;', p.pubname)
-                WHEN t.schemas IS NOT NULL THEN format('ALTER PUBLICATION %I DROP TABLES IN SCHEMA %s;', p.pubname, t.schemas)
-                ELSE format('ALTER PUBLICATION %I DROP TABLE %s;', p.pubname, t.tables) END
+                ELSE concat_ws(' ', format('ALTER PUBLICATION %I DROP ', p.pubname) || 'TABLES IN SCHEMA ' || t.schemas || ';', format('ALTER PUBLICATION %I DROP ', p.pubname) || 'TABLE ' || t.named || ';') END
       FROM pg_publication p
      CROSS JOIN LATERAL (
-         SELECT string_agg(DISTINCT a.name, ', ') AS tables,
-                (SELECT string_agg(quote_ident(n.nspname), ', ') FROM pg_publication_namespace s JOIN pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = p.oid) AS schemas
-           FROM audited a JOIN pg_class c ON c.oid = a.relation
-          WHERE p.puballtables
-             OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.relation)
-             OR EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)) t
+         SELECT string_agg(a.name, ', ' ORDER BY a.name) AS tables, string_agg(a.name, ', ' ORDER BY a.name) FILTER (WHERE r.oid IS NOT NULL) AS named,
+                string_agg(DISTINCT quote_ident(n.nspname), ', ') FILTER (WHERE s.oid IS NOT NULL) AS schemas
+           FROM audited a JOIN pg_class c ON c.oid = a.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+           LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = a.relation
+           LEFT JOIN pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = c.relnamespace
+          WHERE p.puballtables OR r.oid IS NOT NULL OR s.oid IS NOT NULL) t
      WHERE t.tables IS NOT NULL
     UNION ALL
     SELECT 'grant_of_nobody', 'fix', format('%s to %s', g.org, quote_ident(g.role_name)),
@@ -449,9 +761,19 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
            format('SELECT crm_tree.revoke_org(%L, ''*'');', g.role_name)
       FROM crm_tree.org_grant g JOIN pg_roles r ON r.oid = g.role AND r.rolname = g.role_name WHERE g.org = '*'
     UNION ALL
-    SELECT 'wall_administrator', 'accept', h.name, 'It may take down the walls of the tables it owns.', format('REVOKE EXECUTE ON FUNCTION crm_tree.unprotect(regclass) FROM %s;', h.name)
+    SELECT 'wall_administrator', 'accept', h.name, 'It may take down the walls of the tables it owns.', string_agg(crm_tree._revoking('EXECUTE', NULL, 'FUNCTION crm_tree.unprotect(regclass)', p.proowner, x.grantee, x.grantor, p.proacl), ' ')
       FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) x JOIN holder h ON h.oid = x.grantee
      WHERE p.oid = 'crm_tree.unprotect(regclass)'::regprocedure AND x.grantee <> p.proowner AND NOT h.rolsuper
+     GROUP BY h.name
+    UNION ALL
+    SELECT 'org_administrator', 'accept', format('%s by %s', h.name, p.oid::regprocedure), 'It decides who may bind which org, or see all of them.',
+           string_agg(crm_tree._revoking('EXECUTE', NULL, format('FUNCTION %s', p.oid::regprocedure), p.proowner, x.grantee, x.grantor, p.proacl), ' ')
+      FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) x JOIN holder h ON h.oid = x.grantee
+     WHERE p.pronamespace = 'crm_tree'::regnamespace AND p.proname IN ('grant_org', 'add_signing_key', 'grant_service_door') AND x.grantee <> p.proowner AND NOT h.rolsuper
+     GROUP BY h.name, p.oid
+    UNION ALL
+    SELECT 'service_door', 'accept', quote_ident(g.role_name), 'It may read every org through the service door, where it is logged.', format('SELECT crm_tree.revoke_service_door(%L);', g.role_name)
+      FROM crm_tree.door_grant g JOIN pg_roles r ON r.oid = g.role AND r.rolname = g.role_name
 $$;
 COMMENT ON FUNCTION crm_tree._audit_grants() IS 'Private: findings about rights on tables, schemas and orgs, and on the types of columns.';
 
@@ -460,7 +782,12 @@ COMMENT ON FUNCTION crm_tree._audit_grants() IS 'Private: findings about rights 
 CREATE FUNCTION crm_tree._audit_roles() RETURNS TABLE (code text, severity text, object text, detail text, fix text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     WITH role AS (SELECT r.*, quote_ident(r.rolname) AS name FROM pg_roles r),
-    member AS (SELECT m.roleid, m.member, g.name AS granted, g.rolname AS granted_role, r.name, r.rolsuper FROM pg_auth_members m JOIN role g ON g.oid = m.roleid JOIN role r ON r.oid = m.member)
+    member AS (
+        SELECT m.roleid, m.member, g.name AS granted, g.rolname AS granted_role, r.name, r.rolsuper, format('%s to %s', g.name, r.name) AS object,
+               -- From 16 on each grantor's is another; before, nobody asks who it was.
+               string_agg(format('REVOKE %s FROM %s%s CASCADE;', g.name, r.name, ' GRANTED BY ' || b.name), ' ' ORDER BY b.name) AS fix
+          FROM pg_auth_members m JOIN role g ON g.oid = m.roleid JOIN role r ON r.oid = m.member LEFT JOIN role b ON b.oid = m.grantor AND b.oid <> 10
+         GROUP BY m.roleid, m.member, g.name, g.rolname, r.name, r.rolsuper)
     -- The role the cluster was made with cannot be demoted.
     SELECT 'superuser', CASE WHEN r.oid = 10 THEN 'info' ELSE 'accept' END, r.name, 'A superuser is under no row security.',
            CASE WHEN r.oid <> 10 THEN format('ALTER ROLE %s NOSUPERUSER;', r.name) END
@@ -472,13 +799,13 @@ CREATE FUNCTION crm_tree._audit_roles() RETURNS TABLE (code text, severity text,
        -- The service door's own: nobody can become it.
        AND NOT (r.rolname = 'crm_tree_service' AND NOT r.rolcanlogin AND NOT EXISTS (SELECT FROM member m WHERE m.roleid = r.oid))
     UNION ALL
-    SELECT 'member_of_bypass', 'fix', m.name, format('It may SET ROLE %s, which is under no row security.', m.granted), format('REVOKE %s FROM %s;', m.granted, m.name)
+    SELECT 'member_of_bypass', 'fix', m.object, format('It may SET ROLE %s, which is under no row security.', m.granted), m.fix
       FROM member m WHERE crm_tree._passes_walls(m.roleid) AND NOT crm_tree._passes_walls(m.member)
     UNION ALL
-    SELECT 'server_files', 'fix', m.name, format('Through %s it reads or runs files as the server, and so the tables'' own.', m.granted), format('REVOKE %s FROM %s;', m.granted, m.name)
+    SELECT 'server_files', 'fix', m.object, format('Through %s it reads or runs files as the server, and so the tables'' own.', m.granted), m.fix
       FROM member m WHERE m.granted_role IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program') AND NOT m.rolsuper
     UNION ALL
-    SELECT 'all_data', 'accept', m.name, format('%s gives it rights on every table, those without a wall and new ones included.', m.granted), format('REVOKE %s FROM %s;', m.granted, m.name)
+    SELECT 'all_data', 'accept', m.object, format('%s gives it rights on every table, those without a wall and new ones included.', m.granted), m.fix
       FROM member m WHERE m.granted_role IN ('pg_read_all_data', 'pg_write_all_data') AND NOT m.rolsuper
     UNION ALL
     SELECT 'replication', 'accept', r.name, 'REPLICATION: it can stream the whole cluster.', format('ALTER ROLE %s NOREPLICATION;', r.name)
@@ -497,39 +824,68 @@ COMMENT ON FUNCTION crm_tree._audit_roles() IS 'Private: findings about roles.';
 
 CREATE FUNCTION crm_tree._audit_settings() RETURNS TABLE (code text, severity text, object text, detail text, fix text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    -- Settings that walls hang on: ours, those that switch triggers off, and those that policies ask.
-    WITH asked(name) AS (
-        SELECT DISTINCT (regexp_matches(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), 'current_setting\(''([^'']*)''', 'g'))[1] FROM pg_policy p),
-    kept AS (
-        SELECT s.setdatabase, s.setrole, split_part(line, '=', 1) AS name, d.datname, r.rolname
-          FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS line LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole)
-    SELECT 'kept_setting', 'fix', concat_ws(' in ', quote_ident(k.rolname), quote_ident(k.datname)) || ': ' || k.name,
+    -- Settings that walls hang on: ours, those that switch triggers off, and those that policies ask, by themselves or in a function. Written in any case.
+    WITH said AS (
+        SELECT concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text FROM pg_policy p
+        UNION ALL
+        SELECT coalesce(pg_get_function_sqlbody(f.oid), f.prosrc)
+          FROM pg_policy p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass JOIN pg_proc f ON f.oid = d.refobjid),
+    asked(name) AS MATERIALIZED (
+        SELECT DISTINCT lower((regexp_matches(said.text, 'current_setting\s*\(\s*''([^'']*)''', 'gi'))[1]) FROM said
+        UNION VALUES ('crm_tree.org'), ('crm_tree.user_id'), ('crm_tree.guard'), ('session_replication_role'), ('event_triggers')),
+    kept AS MATERIALIZED (
+        SELECT s.setdatabase, s.setrole, split_part(line, '=', 1) AS name, substr(line, strpos(line, '=') + 1) AS value, d.datname, r.rolname,
+               concat_ws(' in ', quote_ident(r.rolname), quote_ident(d.datname)) AS place,
+               CASE WHEN s.setrole <> 0 THEN format('ALTER ROLE %I%s', r.rolname, ' IN DATABASE ' || quote_ident(d.datname))
+                    WHEN s.setdatabase = 0 THEN 'ALTER ROLE ALL' ELSE format('ALTER DATABASE %I', d.datname) END AS alters
+          FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS line LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
+         WHERE s.setdatabase = 0 OR d.datname = current_database()),
+    -- What every session loads: the narrowest place decides, and what a place has it has instead of the others'.
+    loaded AS (
+        SELECT coalesce((SELECT k.value FROM kept k WHERE k.name = 'session_preload_libraries' AND k.setrole = 0 ORDER BY k.setdatabase = 0 LIMIT 1),
+                        (SELECT g.reset_val FROM pg_settings g WHERE g.name = 'session_preload_libraries' AND g.source NOT IN ('user', 'database user')), '') AS libraries,
+               coalesce(current_setting('shared_preload_libraries', true) ~ '\mcrm_tree\M', false) AS shared),
+    loading AS (
+        SELECT quote_ident(current_database()) AS place, format('ALTER DATABASE %I', current_database()) AS alters, l.libraries FROM loaded l
+        UNION ALL
+        SELECT k.place, k.alters, k.value FROM kept k WHERE k.name = 'session_preload_libraries' AND k.setrole <> 0)
+    SELECT 'kept_setting', 'fix', k.place || ': ' || k.name,
            'Set for every session of it, where it decides for which org, or whether at all, the wall stands.',
-           CASE WHEN k.setrole <> 0 THEN format('ALTER ROLE %I%s RESET %s;', k.rolname, coalesce(' IN DATABASE ' || quote_ident(k.datname), ''), k.name)
-                WHEN k.setdatabase = 0 THEN format('ALTER ROLE ALL RESET %s;', k.name)
-                ELSE format('ALTER DATABASE %I RESET %s;', k.datname, k.name) END
-      FROM kept k
-     WHERE (k.setdatabase = 0 OR k.datname = current_database())
-       AND (k.name ~ '^crm_tree\.(org|user_id|guard)$' OR k.name IN ('session_replication_role', 'event_triggers') OR k.name IN (SELECT name FROM asked))
+           format('%s RESET %s;', k.alters, (SELECT string_agg(quote_ident(part), '.' ORDER BY n) FROM regexp_split_to_table(k.name, '\.') WITH ORDINALITY AS u(part, n)))
+      FROM kept k WHERE lower(k.name) IN (SELECT name FROM asked)
     UNION ALL
-    SELECT 'parameter_grant', 'fix', p.parname, format('%s may set it, and with it switch off what the wall is made of.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END),
-           format('REVOKE ALL ON PARAMETER %s FROM %s CASCADE;', p.parname, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
+    SELECT DISTINCT 'kept_setting', 'fix', f.file || ': ' || lower(f.name),
+           format('Set for every session in %s, where it decides for which org, or whether at all, the wall stands. %s', f.file,
+                  CASE WHEN f.file = 'postgresql.auto.conf' THEN 'Then SELECT pg_reload_conf();' ELSE format('Take line %s out, and reload.', f.sourceline) END),
+           -- Alone: it runs in no transaction block.
+           CASE WHEN f.file = 'postgresql.auto.conf' THEN format('ALTER SYSTEM RESET %s;', (SELECT string_agg(quote_ident(part), '.' ORDER BY n) FROM regexp_split_to_table(f.name, '\.') WITH ORDINALITY AS u(part, n))) END
+      FROM (SELECT g.*, regexp_replace(g.sourcefile, '^.*/', '') AS file FROM pg_show_all_file_settings() AS g(sourcefile, sourceline, seqno, name, setting, applied, error)) f
+     WHERE lower(f.name) IN (SELECT name FROM asked) AND lower(f.name) <> 'event_triggers' AND lower(f.setting) NOT IN ('origin', 'local', 'on', 'true', 'yes', '1', 'enforce')
+    UNION ALL
+    SELECT 'kept_setting', 'fix', 'server: ' || g.name, 'Set for every session on the server''s command line, where it decides whether the wall stands. Start it without.', NULL
+      FROM pg_settings g WHERE g.name IN ('session_replication_role', 'crm_tree.guard') AND g.source IN ('command line', 'environment variable') AND g.reset_val NOT IN ('origin', 'local', 'on', 'enforce')
+    UNION ALL
+    SELECT 'parameter_grant', 'fix', format('%s to %s', p.parname, h.name), format('%s may set it, and with it switch off what the wall is made of.', h.name),
+           string_agg(DISTINCT CASE WHEN x.grantor = 10 THEN format('REVOKE ALL ON PARAMETER %s FROM %s CASCADE;', q.name, h.name)
+                                    ELSE crm_tree._revoking(x.privilege_type, NULL, 'PARAMETER ' || q.name, 10, x.grantee, x.grantor, p.paracl) END, ' ')
       FROM pg_parameter_acl p CROSS JOIN LATERAL aclexplode(p.paracl) x LEFT JOIN pg_roles r ON r.oid = x.grantee
-     WHERE (p.parname ~ '^crm_tree\.' OR p.parname IN ('session_replication_role', 'event_triggers', 'session_preload_libraries') OR p.parname IN (SELECT name FROM asked))
+     CROSS JOIN LATERAL (SELECT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END AS name) h
+     CROSS JOIN LATERAL (SELECT string_agg(quote_ident(part), '.' ORDER BY n) AS name FROM regexp_split_to_table(p.parname, '\.') WITH ORDINALITY AS u(part, n)) q
+     WHERE (lower(p.parname) ~ '^crm_tree\.' OR lower(p.parname) = 'session_preload_libraries' OR lower(p.parname) IN (SELECT name FROM asked))
        AND NOT coalesce(r.rolsuper, false)
+     GROUP BY p.parname, h.name
     UNION ALL
-    SELECT 'event_triggers_off', 'fix', 'event_triggers', 'Event triggers are switched off: nothing sees a wall go down.', 'ALTER SYSTEM RESET event_triggers; SELECT pg_reload_conf();'
+    SELECT 'event_triggers_off', 'fix', 'event_triggers', 'Event triggers are switched off: nothing sees a wall go down. Where it is off in a file, SELECT pg_reload_conf() after the fix.', 'ALTER SYSTEM SET event_triggers = on;'
      WHERE current_setting('event_triggers', true) = 'off'
     UNION ALL
     SELECT 'event_trigger_disabled', 'fix', quote_ident(t.evtname), 'It is not enabled ALWAYS: DDL goes by it unseen.', format('ALTER EVENT TRIGGER %I ENABLE ALWAYS;', t.evtname)
       FROM pg_event_trigger t JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid
      WHERE e.extname = 'crm_tree' AND t.evtenabled <> 'A'
     UNION ALL
-    SELECT 'not_preloaded', 'accept', quote_ident(current_database()), 'The library is loaded by the first call of a function of it: until then a session is without the guard.',
-           format('ALTER DATABASE %I SET session_preload_libraries = crm_tree;', current_database())
-     WHERE NOT coalesce(current_setting('shared_preload_libraries', true) ~ '\mcrm_tree\M', false)
-       AND NOT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase CROSS JOIN unnest(s.setconfig) AS line
-                        WHERE d.datname = current_database() AND s.setrole = 0 AND line ~ '^session_preload_libraries=.*\mcrm_tree\M')
+    SELECT 'not_preloaded', 'accept', i.place, 'The library is loaded by the first call of a function of it: until then a session is without the guard.',
+           format('%s SET session_preload_libraries = %s;', i.alters,
+                  (SELECT string_agg(format('%L', x), ', ') FROM (SELECT btrim(x, ' "') AS x FROM regexp_split_to_table(i.libraries, ',') x UNION ALL SELECT 'crm_tree') e WHERE x <> ''))
+      FROM loading i WHERE NOT (SELECT shared FROM loaded) AND i.libraries !~ '\mcrm_tree\M'
     UNION ALL
     SELECT 'server_version', 'accept', current_setting('server_version'), 'This server is older than PostgreSQL''s own fixes of row security (15.14, 16.10, 17.6).', NULL
      WHERE EXISTS (SELECT FROM (VALUES (150000, 150014), (160000, 160010), (170000, 170006)) AS v(major, fixed)
@@ -548,7 +904,7 @@ COMMENT ON FUNCTION crm_tree._audit_settings() IS 'Private: findings about setti
 -- Definer: the registries have no policy. For pg_monitor, as the server's own statistics are; the findings are a map for an attacker.
 CREATE FUNCTION crm_tree.audit_walls(include_accepted boolean DEFAULT false)
     RETURNS TABLE (code text, severity text, object text, detail text, fix text)
-    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off AS $$
     SELECT f.code, CASE WHEN a.code IS NULL THEN f.severity ELSE 'accepted' END, f.object, f.detail, f.fix
       FROM (SELECT 1 AS place, * FROM crm_tree._audit_tables()
             UNION ALL SELECT 2, * FROM crm_tree._audit_policies()
@@ -557,9 +913,11 @@ CREATE FUNCTION crm_tree.audit_walls(include_accepted boolean DEFAULT false)
             UNION ALL SELECT 5, * FROM crm_tree._audit_grants()
             UNION ALL SELECT 6, * FROM crm_tree._audit_roles()
             UNION ALL SELECT 7, * FROM crm_tree._audit_settings()) AS f
-      LEFT JOIN crm_tree.accepted_finding a ON a.code = f.code AND a.object = f.object
+      LEFT JOIN crm_tree.accepted_finding a ON a.code = f.code AND a.object = f.object AND a.severity = f.severity
      WHERE include_accepted OR a.code IS NULL
-     ORDER BY CASE f.severity WHEN 'fix' THEN 1 WHEN 'accept' THEN 2 ELSE 3 END, f.place, f.code, f.object, f.detail
+     -- First what the fixes of others stumble over: protect() refuses rules and foreign partitions, and walls are watched by event triggers.
+     ORDER BY CASE f.severity WHEN 'fix' THEN 1 WHEN 'accept' THEN 2 ELSE 3 END,
+              CASE WHEN f.code IN ('event_triggers_off', 'event_trigger_disabled', 'foreign_partition', 'rewrite_rule') THEN 0 ELSE f.place END, f.code, f.object, f.detail
 $$;
 COMMENT ON FUNCTION crm_tree.audit_walls(boolean) IS 'The holes in this database''s walls: fix (the SQL in fix closes it, run top to bottom), accept (a choice, see accept_finding()), info (nothing closes it). What was accepted is left out unless asked for. For superusers and pg_monitor.';
 REVOKE ALL ON FUNCTION crm_tree.audit_walls(boolean) FROM PUBLIC;
@@ -589,7 +947,8 @@ CREATE FUNCTION crm_tree.accept_finding(code text, object text, reason text) RET
 DECLARE
     found text;
 BEGIN
-    SELECT w.severity INTO found FROM crm_tree.audit_walls(true) w WHERE w.code = $1 AND w.object = $2 LIMIT 1;
+    SELECT CASE w.severity WHEN 'accepted' THEN (SELECT a.severity FROM crm_tree.accepted_finding a WHERE a.code = $1 AND a.object = $2) ELSE w.severity END
+      INTO found FROM crm_tree.audit_walls(true) w WHERE w.code = $1 AND w.object = $2 ORDER BY w.severity = 'fix' DESC LIMIT 1;
     IF found IS NULL THEN
         RAISE EXCEPTION 'the audit has no finding % of %', $1, $2
             USING ERRCODE = 'undefined_object', HINT = 'Take code and object from SELECT * FROM crm_tree.audit_walls();';
@@ -600,8 +959,8 @@ BEGIN
         RAISE EXCEPTION 'a finding is accepted for a reason'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT crm_tree.accept_finding(''bypassrls'', ''backup'', ''pg_dump runs as it'');';
     END IF;
-    INSERT INTO crm_tree.accepted_finding AS a (code, object, reason) VALUES ($1, $2, $3)
-    ON CONFLICT ON CONSTRAINT accepted_finding_pkey DO UPDATE SET reason = excluded.reason, accepted_by = session_user, accepted_at = now();
+    INSERT INTO crm_tree.accepted_finding AS a (code, object, severity, reason) VALUES ($1, $2, found, $3)
+    ON CONFLICT ON CONSTRAINT accepted_finding_pkey DO UPDATE SET severity = excluded.severity, reason = excluded.reason, accepted_by = session_user, accepted_at = now();
     PERFORM crm_tree._wall_event_logged('finding_accepted', NULL, format('%s %s: %s', $1, $2, $3));
 END
 $$;
@@ -622,10 +981,12 @@ REVOKE ALL ON FUNCTION crm_tree.accept_finding(text, text, text), crm_tree.withd
 
 CREATE FUNCTION crm_tree.accepted_findings() RETURNS TABLE (code text, object text, reason text, accepted_by text, accepted_at timestamptz, still_found boolean)
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT a.code, a.object, a.reason, a.accepted_by, a.accepted_at, (a.code, a.object) IN (SELECT w.code, w.object FROM crm_tree.audit_walls(true) w)
+    SELECT a.code, a.object, a.reason, a.accepted_by, a.accepted_at, (a.code, a.object) IN (SELECT w.code, w.object FROM crm_tree.audit_walls(true) w WHERE w.severity = 'accepted')
       FROM crm_tree.accepted_finding a ORDER BY a.code, a.object
 $$;
 COMMENT ON FUNCTION crm_tree.accepted_findings() IS 'What was accepted, by whom and why, and whether the audit would still find it. For superusers and pg_monitor.';
-REVOKE ALL ON FUNCTION crm_tree.accepted_findings(), crm_tree._audited_tables(), crm_tree._audit_tables(), crm_tree._audit_policies(), crm_tree._definer_ways(oid),
-    crm_tree._audit_definers(), crm_tree._audit_keys(), crm_tree._audit_grants(), crm_tree._audit_roles(), crm_tree._audit_settings(), crm_tree._passes_walls(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION crm_tree.accepted_findings(), crm_tree._audited_tables(), crm_tree._protecting(oid[]), crm_tree._audit_tables(), crm_tree._audit_policies(), crm_tree._definer_ways(oid),
+    crm_tree._audit_definers(), crm_tree._audit_keys(), crm_tree._audit_grants(), crm_tree._audit_roles(), crm_tree._audit_settings(), crm_tree._passes_walls(oid), crm_tree._with_schema(oid, boolean, text),
+    crm_tree._altering(oid, text, boolean), crm_tree._revoking(text, text, text, oid, oid, oid, aclitem[]), crm_tree._reads_org(text, text), crm_tree._names_in(text), crm_tree._columns(oid, int2[]),
+    crm_tree._restoring(oid, oid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION crm_tree.accepted_findings() TO pg_monitor;

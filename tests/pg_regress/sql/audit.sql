@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 -- The guard off for every session of a role is a hole of its own: here it is off for this session.
 ALTER ROLE CURRENT_USER RESET crm_tree.guard;
 SET crm_tree.guard = off;
-DROP ROLE IF EXISTS audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_gone, audit_renamed, audit_login, audit_monitor;
+DROP ROLE IF EXISTS audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_gone, audit_renamed, audit_login, audit_monitor, audit_owner_too, audit_heir;
 CREATE ROLE audit_owner NOLOGIN;
 CREATE ROLE audit_app LOGIN;
 
@@ -41,6 +41,23 @@ SELECT kind, detail FROM crm_tree.wall_event WHERE kind ~ 'finding' ORDER BY id;
 SELECT crm_tree.withdraw_finding('temp_tables', :'temp_object');
 SELECT crm_tree.withdraw_finding('temp_tables', :'temp_object');
 SELECT count(*) FROM crm_tree.audit_walls() WHERE code = 'temp_tables';
+-- What is accepted is a grant to one, and of one severity.
+GRANT REFERENCES ON audited.account TO audit_app;
+SELECT crm_tree.accept_finding('grant_references', 'audited.account to audit_app', 'it makes the schema');
+GRANT REFERENCES ON audited.account TO PUBLIC;
+SELECT code, severity, object FROM crm_tree.audit_walls(include_accepted => true) WHERE code = 'grant_references';
+REVOKE REFERENCES ON audited.account FROM PUBLIC, audit_app;
+SELECT still_found FROM crm_tree.accepted_findings();
+SELECT crm_tree.withdraw_finding('grant_references', 'audited.account to audit_app');
+CREATE FUNCTION audited.anything(q text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'BEGIN EXECUTE q; RETURN 0; END';
+SELECT crm_tree.accept_finding('definer_function', 'audited.anything(text)', 'nobody may call it');
+SELECT count(*) FROM crm_tree.audit_walls() WHERE code = 'definer_function';
+SET client_min_messages = error;
+CREATE OR REPLACE FUNCTION audited.anything(q text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'BEGIN EXECUTE q; RETURN (SELECT count(*) FROM audited.account); END';
+SET client_min_messages = warning;
+SELECT code, severity, object FROM crm_tree.audit_walls() WHERE code = 'definer_function';
+DROP FUNCTION audited.anything(text);
+SELECT crm_tree.withdraw_finding('definer_function', 'audited.anything(text)');
 
 -- The holes. What would be refused is done as a restore does it.
 CREATE SCHEMA holes;
@@ -114,6 +131,84 @@ ALTER TABLE holes.t27_nullable DROP CONSTRAINT t27_nullable_pkey, ALTER org_id D
 -- 28: USING (true)
 CREATE POLICY everything ON holes.t28_open FOR SELECT USING (true);
 ALTER DEFAULT PRIVILEGES FOR ROLE audit_owner IN SCHEMA holes GRANT SELECT ON TABLES TO audit_app;
+-- 37: keys that hold the org beside what they compare, or compare it with another
+SELECT holes.make('t37_keys', true);
+ALTER TABLE holes.t37_keys ADD UNIQUE (other) INCLUDE (org_id);
+CREATE TABLE holes.t37_points (org_id bigint NOT NULL, id int, far_org bigint, far int, PRIMARY KEY (org_id, id), FOREIGN KEY (far_org, far) REFERENCES holes.t37_keys ON DELETE CASCADE);
+SELECT crm_tree.protect('holes.t37_points');
+-- 38: policies that do not look at the org, for any command and any role
+SELECT holes.make(name, false) FROM unnest('{t38_open,t38_roles,t38_made_up_for,t38_unforgiving}'::text[]) name;
+CREATE POLICY by_org ON holes.t38_open USING (org_id = crm_tree.current_org_bigint());
+CREATE POLICY deletes ON holes.t38_open FOR DELETE USING (1 = 1);
+CREATE POLICY updates ON holes.t38_open FOR UPDATE USING (true OR org_id = crm_tree.current_org_bigint()) WITH CHECK (org_id = crm_tree.current_org_bigint());
+CREATE POLICY reads ON holes.t38_open FOR SELECT USING (org_id IS NOT NULL AND id > 0);
+CREATE POLICY by_org ON holes.t38_roles TO audit_app USING (org_id = crm_tree.current_org_bigint());
+CREATE POLICY of_one ON holes.t38_roles TO audit_app, audit_owner USING (org_id = 1 AND other = 1);
+-- ... and no hole: a restrictive one that does, and a fallback of another column
+CREATE POLICY everything ON holes.t38_made_up_for USING (true);
+CREATE POLICY by_org ON holes.t38_made_up_for AS RESTRICTIVE USING (org_id = crm_tree.current_org_bigint() AND coalesce(other, 0) = 0);
+CREATE POLICY by_org ON holes.t38_unforgiving USING ((other = 1 OR other IS NULL) AND org_id = crm_tree.current_org_bigint() AND 'org_id (' <> '');
+-- 39: a partition without row security below a parent with some of another's making, and a policy of a partition's
+CREATE TABLE holes.t39_parted (org_id bigint NOT NULL, id int) PARTITION BY LIST (org_id);
+CREATE TABLE holes.t39_bare PARTITION OF holes.t39_parted FOR VALUES IN (1);
+CREATE TABLE holes.t39_open PARTITION OF holes.t39_parted DEFAULT;
+ALTER TABLE holes.t39_parted ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE holes.t39_open ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY by_org ON holes.t39_parted USING (org_id = crm_tree.current_org_bigint());
+CREATE POLICY everything ON holes.t39_open USING (id > 0);
+-- 40: a key of a table whose owner may neither make one in its schema nor see it
+RESET ROLE;
+CREATE SCHEMA holes_closed;
+CREATE TABLE holes_closed.t40_company (org_id bigint NOT NULL, no int PRIMARY KEY);
+CREATE TABLE holes_closed.t40_open (org_id bigint NOT NULL);
+ALTER TABLE holes_closed.t40_company OWNER TO audit_owner;
+ALTER TABLE holes_closed.t40_open OWNER TO audit_owner;
+GRANT USAGE ON SCHEMA holes_closed TO audit_owner;
+SELECT crm_tree.protect('holes_closed.t40_company');
+REVOKE USAGE ON SCHEMA holes_closed FROM audit_owner;
+SET ROLE audit_owner;
+-- 41: a unique index of a partitioned table
+CREATE TABLE holes.t41_parted (org_id bigint NOT NULL, id int, kind int) PARTITION BY LIST (kind);
+CREATE TABLE holes.t41_part PARTITION OF holes.t41_parted FOR VALUES IN (1);
+SELECT crm_tree.protect('holes.t41_parted');
+CREATE UNIQUE INDEX t41_key ON holes.t41_parted (kind, id);
+-- 42: foreign keys that match whole, point at one key twice, and belong to another
+CREATE TABLE holes.t42_target (org_id bigint NOT NULL, id int PRIMARY KEY, a int, b int, UNIQUE (org_id, a, b), UNIQUE (a, b));
+SELECT crm_tree.protect('holes.t42_target');
+CREATE TABLE holes.t42_points (org_id bigint NOT NULL, id int, one int REFERENCES holes.t42_target MATCH FULL, two int REFERENCES holes.t42_target, a int, b int,
+    PRIMARY KEY (org_id, id), CONSTRAINT both_or_none FOREIGN KEY (a, b) REFERENCES holes.t42_target (a, b) MATCH FULL);
+SELECT crm_tree.protect('holes.t42_points');
+COMMENT ON CONSTRAINT both_or_none ON holes.t42_points IS 'both, or none';
+RESET ROLE;
+CREATE ROLE audit_owner_too NOLOGIN;
+GRANT USAGE ON SCHEMA holes TO audit_owner_too;
+CREATE TABLE holes.t42_others (org_id bigint NOT NULL, id int, target int REFERENCES holes.t42_target, PRIMARY KEY (org_id, id));
+ALTER TABLE holes.t42_others OWNER TO audit_owner_too;
+SELECT crm_tree.protect('holes.t42_others');
+INSERT INTO holes.t42_points VALUES (1, 1);
+SET ROLE audit_owner;
+-- 43: what a key has beside its columns
+CREATE TABLE holes.t43_key (org_id bigint NOT NULL, id int NOT NULL, other int, PRIMARY KEY (org_id, other), CONSTRAINT t43 UNIQUE (id) WITH (fillfactor = 70) DEFERRABLE);
+SELECT crm_tree.protect('holes.t43_key');
+CREATE UNIQUE INDEX t43_identity ON holes.t43_key (id);
+ALTER TABLE holes.t43_key REPLICA IDENTITY USING INDEX t43_identity;
+ALTER TABLE holes.t43_key CLUSTER ON t43;
+COMMENT ON CONSTRAINT t43 ON holes.t43_key IS 'the number';
+COMMENT ON INDEX holes.t43 IS 'its index';
+-- 44: a rule on a table without a wall; a wall below a partitioned table without one
+CREATE TABLE holes.t44_log (id int);
+CREATE TABLE holes.t44_rule (org_id bigint NOT NULL);
+CREATE RULE r44 AS ON INSERT TO holes.t44_rule DO ALSO INSERT INTO holes.t44_log VALUES (1);
+CREATE TABLE holes.t44_outer (org_id bigint NOT NULL, id int) PARTITION BY LIST (org_id);
+CREATE TABLE holes.t44_inner (org_id bigint NOT NULL, id int);
+SELECT crm_tree.protect('holes.t44_inner');
+ALTER TABLE holes.t44_outer ATTACH PARTITION holes.t44_inner DEFAULT;
+-- 45: a sequence that a default draws from, and the keys of a table with row security of another's making
+CREATE SEQUENCE holes.s45;
+GRANT SELECT ON SEQUENCE holes.s45 TO audit_app;
+CREATE TABLE holes.t45 (org_id bigint NOT NULL, id int DEFAULT nextval('holes.s45') UNIQUE);
+ALTER TABLE holes.t45 ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY by_org ON holes.t45 USING (org_id = crm_tree.current_org_bigint());
 -- A trigger that path maintenance sets off, and one that pins its path
 CREATE TABLE holes.t31_tree (org_id bigint NOT NULL, id int, parent int, note text, PRIMARY KEY (org_id, id));
 SELECT crm_tree.protect('holes.t31_tree'), crm_tree.attach_tree('holes.t31_tree', 'id', 'parent');
@@ -135,13 +230,65 @@ CREATE TABLE holes.log (id int);
 CREATE RULE r19 AS ON INSERT TO holes.t19_rule DO ALSO INSERT INTO holes.log VALUES (1);
 CREATE RULE r19_reads AS ON INSERT TO holes.log DO ALSO UPDATE holes.t16_seen SET other = 1;
 CREATE FUNCTION holes.leak(text) RETURNS boolean LANGUAGE sql IMMUTABLE LEAKPROOF SET search_path = pg_catalog, pg_temp AS 'SELECT true';
+-- 46: through a helper, by a text that a function runs, and of a name in quotes
+SET client_min_messages = error;
+CREATE TABLE holes."t46 odd!" (org_id bigint NOT NULL);
+ALTER TABLE holes."t46 odd!" OWNER TO audit_owner;
+SELECT crm_tree.protect('holes."t46 odd!"');
+CREATE FUNCTION holes.f46_helper() RETURNS bigint LANGUAGE sql SET search_path = pg_catalog AS 'SELECT count(*) FROM holes.t16_seen';
+CREATE FUNCTION holes.f46_through() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS 'BEGIN RETURN holes.f46_helper(); END';
+CREATE FUNCTION holes.f46_xml(t regclass) RETURNS xml LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$ SELECT table_to_xml(t, true, true, '') $$;
+CREATE FUNCTION holes.f46_odd() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS 'SELECT count(*) FROM holes."t46 odd!"';
+-- ... and no hole: words that are tables' names too
+CREATE FUNCTION holes.f46_words() RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$ DECLARE role text; BEGIN /* the account at this stage */ RETURN 't16_seen' || role; -- holes.t16_seen
+END $$;
+-- Views upon materialized ones, and a domain in a view
+CREATE MATERIALIZED VIEW holes.m46 AS SELECT * FROM holes.t16_seen;
+CREATE MATERIALIZED VIEW holes.m46_upon AS SELECT * FROM holes.m46;
+CREATE VIEW holes.v46_upon WITH (security_invoker = true) AS SELECT * FROM holes.m46_upon;
+SET client_min_messages = warning;
+CREATE DOMAIN holes.d46 AS text DEFAULT 'x';
+CREATE FUNCTION holes.f46_looks(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+ALTER FUNCTION holes.f46_looks(text) OWNER TO audit_owner_too;
+ALTER DOMAIN holes.d46 ADD CONSTRAINT looks CHECK (holes.f46_looks(VALUE));
+ALTER DOMAIN holes.d46 OWNER TO audit_owner_too;
+ALTER TABLE holes.t16_seen ADD label holes.d46;
+CREATE VIEW holes.v46_label WITH (security_invoker = true) AS SELECT label FROM holes.t16_seen;
+ALTER FUNCTION pg_catalog.textlike(text, text) LEAKPROOF;
+-- 47: rights that were handed on
+CREATE ROLE audit_heir NOLOGIN;
+GRANT USAGE ON SCHEMA holes TO audit_app;
+GRANT REFERENCES ON holes.t43_key TO audit_app WITH GRANT OPTION;
+GRANT CREATE ON SCHEMA holes TO audit_app WITH GRANT OPTION;
+SET ROLE audit_app;
+GRANT REFERENCES (id) ON holes.t43_key TO audit_heir;
+GRANT CREATE ON SCHEMA holes TO PUBLIC;
+RESET ROLE;
+-- 48: settings by any name, in a file, and instead of what a database loads
+CREATE FUNCTION holes.f48() RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog AS $$ SELECT current_setting('App.Who') $$;
+CREATE TABLE holes.t48 (org_id bigint NOT NULL, who text);
+ALTER TABLE holes.t48 OWNER TO audit_owner;
+ALTER TABLE holes.t48 ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY by_org ON holes.t48 USING (org_id = current_setting('app.user')::bigint AND who = holes.f48());
+ALTER ROLE audit_app SET "app.user" = '1';
+ALTER ROLE audit_app SET app.who = '1';
+ALTER SYSTEM SET session_replication_role = replica;
+-- 49: who says who may bind what
+GRANT EXECUTE ON FUNCTION crm_tree.grant_org(text, uuid, boolean) TO audit_owner;
+SELECT crm_tree.grant_service_door('audit_app');
 -- 23 to 26: foreign table, publication, schema, settings
 CREATE FOREIGN DATA WRAPPER audit_fdw;
 CREATE SERVER audit_server FOREIGN DATA WRAPPER audit_fdw;
 CREATE FOREIGN TABLE holes.far (org_id bigint, id int) SERVER audit_server;
-GRANT SELECT ON holes.far TO audit_app;
+GRANT SELECT ON holes.far TO audit_app WITH GRANT OPTION;
+SET ROLE audit_app;
+GRANT SELECT ON holes.far TO audit_heir;
+RESET ROLE;
+CREATE FOREIGN TABLE holes.far_column (org_id bigint, id int) SERVER audit_server;
+GRANT SELECT (org_id) ON holes.far_column TO audit_app;
 SET client_min_messages = error;
 CREATE PUBLICATION audit_some FOR TABLE holes.t16_seen, holes.t01_no_rls;
+CREATE PUBLICATION audit_both FOR TABLES IN SCHEMA holes_closed, public, TABLE holes_closed.t40_company, holes.t16_seen;
 SET client_min_messages = warning;
 CREATE SCHEMA holes_open;
 GRANT CREATE ON SCHEMA holes_open TO PUBLIC;
@@ -183,6 +330,37 @@ SELECT fix FROM crm_tree.audit_walls() WHERE severity <> 'info' AND fix IS NOT N
 \set VERBOSITY default
 SELECT severity, code, object, detail, fix FROM crm_tree.audit_walls() WHERE severity <> 'info' AND code NOT IN ('server_version');
 SELECT crm_tree.assert_walls();
+-- What the keys had beside their columns, they have.
+SELECT c.relname, i.indisvalid, i.indisreplident, i.indisclustered, c.reloptions, obj_description(c.oid, 'pg_class') AS comment, obj_description(k.oid, 'pg_constraint') AS of_constraint
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype = 'u'
+ WHERE i.indrelid IN ('holes.t41_parted'::regclass, 'holes.t41_part'::regclass, 'holes.t43_key'::regclass) ORDER BY c.relname;
+SELECT conname, pg_get_constraintdef(oid), obj_description(oid, 'pg_constraint') AS comment FROM pg_constraint WHERE conrelid = 'holes.t42_points'::regclass AND contype <> 'n' ORDER BY conname;
+-- Nothing that was lent stays.
+SELECT has_schema_privilege('audit_owner', 'holes_closed', 'USAGE') OR has_schema_privilege('audit_owner', 'holes_closed', 'CREATE') OR has_table_privilege('audit_owner_too', 'holes.t42_target', 'REFERENCES') AS lent;
+-- What no SQL mends without harm has no fix, and says why.
+SET session_replication_role = replica;
+CREATE DOMAIN holes.d50 AS uuid;
+CREATE TABLE holes.t50_domain (org_id holes.d50 NOT NULL);
+CREATE TABLE holes.t50_parent (id int);
+CREATE TABLE holes.t50_child (org_id bigint NOT NULL) INHERITS (holes.t50_parent);
+CREATE TABLE holes.t50_far (org_id bigint NOT NULL) PARTITION BY LIST (org_id);
+CREATE FOREIGN TABLE holes.t50_far_part PARTITION OF holes.t50_far DEFAULT SERVER audit_server;
+CREATE TABLE holes.t50_two (org_id bigint NOT NULL) PARTITION BY LIST (org_id);
+CREATE TABLE holes.t50_two_part PARTITION OF holes.t50_two DEFAULT;
+ALTER TABLE holes.t50_two_part OWNER TO audit_owner;
+SET ROLE audit_owner;
+CREATE TABLE holes.t50_target (org_id bigint NOT NULL, id int PRIMARY KEY, other text);
+SELECT crm_tree.protect('holes.t50_target');
+CREATE TABLE holes.t50_null (org_id bigint NOT NULL, id int, target int REFERENCES holes.t50_target ON UPDATE SET NULL, PRIMARY KEY (org_id, id));
+CREATE TABLE holes.t50_type (org_id text NOT NULL, id int, target int REFERENCES holes.t50_target, PRIMARY KEY (org_id, id));
+SELECT crm_tree.protect('holes.t50_null'), crm_tree.protect('holes.t50_type');
+CREATE TABLE holes.t50_grouped (org_id bigint NOT NULL, id int PRIMARY KEY, other text);
+SELECT crm_tree.protect('holes.t50_grouped');
+CREATE VIEW holes.v50 WITH (security_invoker = true) AS SELECT id, other FROM holes.t50_grouped GROUP BY id;
+RESET ROLE;
+RESET session_replication_role;
+SELECT severity, code, object, detail, fix FROM crm_tree.audit_walls() WHERE severity = 'fix' AND object ~ '50';
+DROP TABLE holes.t50_domain, holes.t50_parent, holes.t50_child, holes.t50_far, holes.t50_two, holes.t50_target, holes.t50_null, holes.t50_type, holes.t50_grouped CASCADE;
 -- Statistics of expressions: of an index that a fix has made anew, and of a partition's.
 SELECT code, object, fix IS NOT NULL AS has_fix FROM crm_tree.audit_walls() WHERE code = 'expression_statistics';
 SELECT fix FROM crm_tree.audit_walls() WHERE code = 'expression_statistics'
@@ -193,12 +371,12 @@ SELECT code, object FROM crm_tree.audit_walls() WHERE code = 'expression_statist
 \pset format aligned
 
 DROP EXTENSION IF EXISTS btree_gist CASCADE;
-DROP SCHEMA holes, holes_open, audited CASCADE;
+DROP SCHEMA holes, holes_open, holes_closed, audited CASCADE;
 DROP FOREIGN DATA WRAPPER audit_fdw CASCADE;
-DROP PUBLICATION audit_some;
+DROP PUBLICATION audit_some, audit_both;
 GRANT TEMPORARY ON DATABASE :DBNAME TO PUBLIC;
-DROP OWNED BY audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_renamed, audit_login, audit_monitor;
-DROP ROLE audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_renamed, audit_login, audit_monitor;
+DROP OWNED BY audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_renamed, audit_login, audit_monitor, audit_owner_too, audit_heir;
+DROP ROLE audit_app, audit_owner, audit_bypass, audit_super, audit_member, audit_files, audit_all, audit_repl, audit_creator, audit_renamed, audit_login, audit_monitor, audit_owner_too, audit_heir;
 TRUNCATE crm_tree.wall_event, crm_tree.org_grant;
 DELETE FROM crm_tree.org WHERE name = 'Audited';
 ALTER ROLE CURRENT_USER SET crm_tree.guard = off;
