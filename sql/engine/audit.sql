@@ -284,6 +284,8 @@ CREATE FUNCTION crm_tree._audit_policies() RETURNS TABLE (code text, severity te
                concat_ws(' ', x.using, x.checks) AS expression, a.cure AS fix,
                -- Behind a wall of ours, which is restrictive, no other policy opens anything.
                CASE WHEN a.org_column IS NULL THEN 'Let it ask crm_tree.current_org(), or another of them.' ELSE a.obstacle END AS note,
+               -- A policy without a condition lets nothing through, and holds nothing back.
+               x.using IS NOT NULL AS has_using, coalesce(x.checks, x.using) IS NOT NULL AS has_check,
                d.asks AND u.compares AS reads, d.asks AND w.compares AS writes, u.forgives OR w.forgives AS forgives
           FROM pg_policy p JOIN audited a ON a.relation = p.polrelid
          CROSS JOIN LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS checks) x
@@ -294,14 +296,14 @@ CREATE FUNCTION crm_tree._audit_policies() RETURNS TABLE (code text, severity te
          CROSS JOIN LATERAL crm_tree._reads_org(CASE WHEN NOT a.walled THEN coalesce(x.checks, x.using) END, a.org_column) w),
     -- For one command: who may read or change rows by it, and who may write them.
     one AS MATERIALIZED (
-        SELECT y.*, c.command, NOT y.reads AND c.command <> 'a' AS opens, NOT y.writes AND c.command IN ('a', 'w') AS opens_check
+        SELECT y.*, c.command, c.command <> 'a' AS uses, c.command IN ('a', 'w') AS checks
           FROM policy y CROSS JOIN unnest(CASE y.polcmd WHEN '*' THEN '{r,a,w,d}'::"char"[] ELSE ARRAY[y.polcmd] END) AS c(command)
          WHERE NOT y.walled AND y.org_column IS NOT NULL),
     -- Not where a restrictive policy for the same roles looks at the org.
     open AS MATERIALIZED (
-        SELECT o.*, NOT EXISTS (SELECT FROM one r WHERE r.relation = o.relation AND r.command = o.command AND NOT r.polpermissive AND NOT r.opens AND NOT r.opens_check
+        SELECT o.*, NOT EXISTS (SELECT FROM one r WHERE r.relation = o.relation AND r.command = o.command AND NOT r.polpermissive AND (r.reads OR NOT r.uses) AND (r.writes OR NOT r.checks)
                                                     AND (r.polroles = '{0}' OR r.polroles @> o.polroles)) AS alone
-          FROM one o WHERE o.polpermissive),
+          FROM one o WHERE o.polpermissive AND CASE WHEN o.uses THEN o.has_using ELSE o.has_check END),
     used AS MATERIALIZED (
         SELECT y.object, y.walled, y.fix, y.note, y.relation, f.oid AS function, f.proname, n.nspname, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) AS prosrc,
                f.prosqlbody IS NOT NULL AS parsed, f.provolatile, f.pronargs, f.proconfig, l.lanname
@@ -319,11 +321,11 @@ CREATE FUNCTION crm_tree._audit_policies() RETURNS TABLE (code text, severity te
     SELECT 'policy_open', 'fix', y.object,
            concat_ws(' ', format('It lets rows of every org be %s: it can be passed without comparing "%s".',
                                  string_agg(CASE y.command WHEN 'r' THEN 'read' WHEN 'w' THEN 'changed' ELSE 'deleted' END, ', ' ORDER BY y.command DESC), y.org_column), y.note), y.fix
-      FROM open y WHERE y.alone AND y.opens
+      FROM open y WHERE y.alone AND y.uses AND NOT y.reads
      GROUP BY y.object, y.org_column, y.note, y.fix
     UNION ALL
     SELECT DISTINCT 'policy_check_open', 'fix', y.object, concat_ws(' ', format('It lets rows be written into any org: it can be passed without comparing "%s".', y.org_column), y.note), y.fix
-      FROM open y WHERE y.alone AND y.opens_check
+      FROM open y WHERE y.alone AND y.checks AND NOT y.writes
     UNION ALL
     SELECT 'policy_fallback', 'fix', y.object, concat_ws(' ', 'Unbound, or for a row without an org, it falls back to letting the row through.', y.note), y.fix
       FROM policy y WHERE NOT y.walled AND y.org_column IS NOT NULL AND y.forgives
@@ -570,7 +572,10 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
          WHERE k.contype = 'f' AND k.conparentid = 0 AND left_over.n > 0
            AND NOT EXISTS (SELECT FROM unnest(k.conkey, k.confkey) AS u(a, b) WHERE b = r.attnum AND (o.attnum IS NULL OR a = o.attnum))),
     named AS MATERIALIZED (
-        SELECT k.*, left(concat_ws('_', k.relname, k.their_org, replace(crm_tree._columns(k.confrelid, k.theirs), ', ', '_'), 'key'), 63) AS key_name FROM key k)
+        SELECT k.*, CASE WHEN EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = k.relnamespace AND c.relname = n.key_name) THEN n.key_name || '_org' ELSE n.key_name END AS key_name
+          FROM key k
+         CROSS JOIN LATERAL (SELECT left(concat_ws('_', k.relname, k.their_org, string_agg(t.attname, '_' ORDER BY u.n), 'key'), 40) AS key_name
+                               FROM unnest(k.theirs) WITH ORDINALITY AS u(num, n) JOIN pg_attribute t ON t.attrelid = k.confrelid AND t.attnum = u.num) n)
     SELECT 'foreign_key_without_org', 'fix', k.object,
            concat_ws(' ', CASE WHEN k.their_number = ANY (k.confkey) THEN 'It compares the org with another column than the org of its own table: it can point at another org''s row, and cascades across.'
                                ELSE 'It leaves the org out: it can point at another org''s row, tells whether that exists, and cascades across.' END,
@@ -602,6 +607,11 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
                                ELSE 'It leaves the org out, and answers "taken" for another org''s value, through ON CONFLICT too.' END, s.stuck),
            CASE WHEN s.stuck IS NOT NULL THEN NULL
                 WHEN across.found THEN crm_tree._altering(w.relation, format('DROP CONSTRAINT %I', k.conname))
+                -- The key that a foreign key is to point at takes its place, whether it is there already or not.
+                WHEN again.key_name IS NOT NULL THEN
+                    format('CREATE UNIQUE INDEX IF NOT EXISTS %I ON %s (%I, %s); ', again.key_name, w.name, w.org_column, crm_tree._columns(w.relation, e.keys))
+                    || crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s USING INDEX %I', k.conname, k.conname, CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, again.key_name), true)
+                    || crm_tree._restoring(c.oid, k.oid)
                 WHEN k.contype IN ('p', 'u') THEN
                     CASE WHEN i.indisexclusion THEN 'CREATE EXTENSION IF NOT EXISTS btree_gist; ' ELSE '' END
                     || crm_tree._altering(w.relation, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s (%I, %s%s)%s%s%s%s', k.conname, k.conname,
@@ -643,6 +653,11 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
                 FROM pg_depend p WHERE p.refclassid = 'pg_constraint'::regclass AND p.refobjid = k.oid AND p.deptype = 'n' AND p.classid <> 'pg_constraint'::regclass HAVING count(*) > 0),
              (SELECT format('No fix: it is the replica identity of the partition %s. Make it anew with the org, and that too.', min(p.indrelid::regclass::text))
                 FROM pg_partition_tree(c.oid) t JOIN pg_index p ON p.indexrelid = t.relid WHERE p.indisreplident AND p.indexrelid <> c.oid AND c.relkind = 'I' HAVING count(*) > 0)) AS stuck) s
+      LEFT JOIN LATERAL (
+          SELECT f.key_name FROM named f
+           WHERE f.confrelid = w.relation AND f.theirs = e.keys AND NOT f.has_key AND f.stuck IS NULL AND f.our_org IS NOT NULL
+             AND k.contype IN ('p', 'u') AND c.relkind = 'i' AND NOT k.condeferrable AND NOT i.indnullsnotdistinct AND NOT i.indisexclusion AND i.indnatts = i.indnkeyatts AND c.reloptions IS NULL
+           LIMIT 1) again ON true
      WHERE (i.indisunique OR i.indisexclusion) AND NOT across.equal AND NOT c.relispartition
     UNION ALL
     -- Of a table's columns pg_stats shows nothing to whom row security applies; it does not know of indexes.
@@ -860,10 +875,11 @@ CREATE FUNCTION crm_tree._audit_settings() RETURNS TABLE (code text, severity te
            -- Alone: it runs in no transaction block.
            CASE WHEN f.file = 'postgresql.auto.conf' THEN format('ALTER SYSTEM RESET %s;', (SELECT string_agg(quote_ident(part), '.' ORDER BY n) FROM regexp_split_to_table(f.name, '\.') WITH ORDINALITY AS u(part, n))) END
       FROM (SELECT g.*, regexp_replace(g.sourcefile, '^.*/', '') AS file FROM pg_show_all_file_settings() AS g(sourcefile, sourceline, seqno, name, setting, applied, error)) f
-     WHERE lower(f.name) IN (SELECT name FROM asked) AND lower(f.name) <> 'event_triggers' AND lower(f.setting) NOT IN ('origin', 'local', 'on', 'true', 'yes', '1', 'enforce')
+     WHERE lower(f.name) IN (SELECT name FROM asked) AND lower(f.name) <> 'event_triggers'
+       AND NOT (lower(f.name) IN ('crm_tree.guard', 'session_replication_role') AND lower(f.setting) IN ('enforce', 'origin', 'local'))
     UNION ALL
     SELECT 'kept_setting', 'fix', 'server: ' || g.name, 'Set for every session on the server''s command line, where it decides whether the wall stands. Start it without.', NULL
-      FROM pg_settings g WHERE g.name IN ('session_replication_role', 'crm_tree.guard') AND g.source IN ('command line', 'environment variable') AND g.reset_val NOT IN ('origin', 'local', 'on', 'enforce')
+      FROM pg_settings g WHERE g.name IN ('session_replication_role', 'crm_tree.guard') AND g.source IN ('command line', 'environment variable') AND g.reset_val NOT IN ('enforce', 'origin', 'local')
     UNION ALL
     SELECT 'parameter_grant', 'fix', format('%s to %s', p.parname, h.name), format('%s may set it, and with it switch off what the wall is made of.', h.name),
            string_agg(DISTINCT CASE WHEN x.grantor = 10 THEN format('REVOKE ALL ON PARAMETER %s FROM %s CASCADE;', q.name, h.name)

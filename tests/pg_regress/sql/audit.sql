@@ -147,6 +147,7 @@ CREATE POLICY of_one ON holes.t38_roles TO audit_app, audit_owner USING (org_id 
 -- ... and no hole: a restrictive one that does, and a fallback of another column
 CREATE POLICY everything ON holes.t38_made_up_for USING (true);
 CREATE POLICY by_org ON holes.t38_made_up_for AS RESTRICTIVE USING (org_id = crm_tree.current_org_bigint() AND coalesce(other, 0) = 0);
+CREATE POLICY nothing ON holes.t38_unforgiving FOR SELECT TO audit_app;
 CREATE POLICY by_org ON holes.t38_unforgiving USING ((other = 1 OR other IS NULL) AND org_id = crm_tree.current_org_bigint() AND 'org_id (' <> '');
 -- 39: a partition without row security below a parent with some of another's making, and a policy of a partition's
 CREATE TABLE holes.t39_parted (org_id bigint NOT NULL, id int) PARTITION BY LIST (org_id);
@@ -333,10 +334,20 @@ SELECT crm_tree.assert_walls();
 -- What the keys had beside their columns, they have.
 SELECT c.relname, i.indisvalid, i.indisreplident, i.indisclustered, c.reloptions, obj_description(c.oid, 'pg_class') AS comment, obj_description(k.oid, 'pg_constraint') AS of_constraint
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype = 'u'
- WHERE i.indrelid IN ('holes.t41_parted'::regclass, 'holes.t41_part'::regclass, 'holes.t43_key'::regclass) ORDER BY c.relname;
+ WHERE i.indrelid IN ('holes.t41_parted'::regclass, 'holes.t41_part'::regclass, 'holes.t42_target'::regclass, 'holes.t43_key'::regclass) ORDER BY c.relname;
 SELECT conname, pg_get_constraintdef(oid), obj_description(oid, 'pg_constraint') AS comment FROM pg_constraint WHERE conrelid = 'holes.t42_points'::regclass AND contype <> 'n' ORDER BY conname;
 -- Nothing that was lent stays.
 SELECT has_schema_privilege('audit_owner', 'holes_closed', 'USAGE') OR has_schema_privilege('audit_owner', 'holes_closed', 'CREATE') OR has_table_privilege('audit_owner_too', 'holes.t42_target', 'REFERENCES') AS lent;
+-- 51: an exclusion that compares orgs by another operator, with the extension that a fix above has made
+ALTER TABLE holes.t37_keys ADD CONSTRAINT one_org_a_number EXCLUDE USING gist (other WITH =, org_id WITH <>), ADD CONSTRAINT in_each_org EXCLUDE USING gist (org_id WITH =, other WITH =);
+SELECT detail, fix FROM crm_tree.audit_walls() WHERE object ~ 'one_org_a_number|in_each_org';
+SELECT fix FROM crm_tree.audit_walls() WHERE object ~ 'one_org_a_number|in_each_org'
+\set ECHO none
+\o /dev/null
+\gexec
+\o
+\set ECHO all
+SELECT code, object FROM crm_tree.audit_walls() WHERE object ~ 't37_keys';
 -- What no SQL mends without harm has no fix, and says why.
 SET session_replication_role = replica;
 CREATE DOMAIN holes.d50 AS uuid;
