@@ -78,6 +78,15 @@ CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid
 $$;
 COMMENT ON FUNCTION crm_tree._audited_tables() IS 'Private: protected tables, and others with an org column or row security.';
 
+CREATE FUNCTION crm_tree._is_before_wall(policy pg_policy) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS 'SELECT NOT $1.polpermissive AND $1.polname::text COLLATE "C" < ''crm_tree_wall''';
+COMMENT ON FUNCTION crm_tree._is_before_wall(pg_policy) IS 'Private: would PostgreSQL ask the policy before the wall''s, of every org''s rows?';
+CREATE FUNCTION crm_tree._behind_wall(policy pg_policy) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS 'SELECT format(''ALTER POLICY %I ON %s RENAME TO %I;'', $1.polname, $1.polrelid::regclass, (''zz_'' || $1.polname)::name)';
+COMMENT ON FUNCTION crm_tree._behind_wall(pg_policy) IS 'Private: the SQL that gives the policy a name which sorts behind the wall''s.';
+
 -- Asked of few: of a database in order, of none.
 CREATE FUNCTION crm_tree._protecting(relations oid[]) RETURNS TABLE (relation oid, cure text, obstacle text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -115,7 +124,12 @@ CREATE FUNCTION crm_tree._protecting(relations oid[]) RETURNS TABLE (relation oi
             (SELECT format('It is joined by inheritance with %s, whose wall is on another column.', min(f.relation::regclass::text))
                FROM down d JOIN family f ON f.relation = d.relation WHERE d.top = w.relation AND f.org_column <> w.org_column HAVING count(*) > 0)) AS obstacle
           FROM whole w)
-    SELECT a.relation, CASE WHEN h.obstacle IS NULL THEN crm_tree._with_schema(h.top, false, format('SELECT crm_tree.protect(%L, %L);', h.top::regclass::text, a.org_column)) END, h.obstacle
+    SELECT a.relation,
+           CASE WHEN h.obstacle IS NULL THEN
+               coalesce((SELECT string_agg(crm_tree._behind_wall(p), ' ' ORDER BY p.oid) || ' ' FROM down d JOIN pg_policy p ON p.polrelid = d.relation
+                          WHERE d.top = h.top AND crm_tree._is_before_wall(p)), '')
+               || crm_tree._with_schema(h.top, false, format('SELECT crm_tree.protect(%L, %L);', h.top::regclass::text, a.org_column)) END,
+           h.obstacle
       FROM audited a JOIN held h ON h.start = a.root AND h.org_column = a.org_column
 $$;
 COMMENT ON FUNCTION crm_tree._protecting(oid[]) IS 'Private: the SQL that puts the wall up on the whole that a table belongs to, or what keeps it from being put up.';
@@ -188,12 +202,18 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                ELSE a.cure
            END
       FROM fault f LEFT JOIN audited a ON a.relation = f.relation
-     -- Rules have a finding each; and one where one protect() mends both.
-     WHERE f.fault <> 'rewrite_rule'
+     -- Rules and policies have a finding each; and one where one protect() mends both.
+     WHERE f.fault NOT IN ('rewrite_rule', 'policy_before_wall')
        AND NOT (f.fault = 'wall_policy' AND f.relation <> f.root
                 AND EXISTS (SELECT FROM pg_class c WHERE c.oid = f.relation AND NOT c.relrowsecurity))
        AND NOT (f.fault = 'truncate_trigger' AND f.relation <> f.root
                 AND NOT EXISTS (SELECT FROM pg_policy y WHERE y.polrelid = f.relation AND y.polname = 'crm_tree_wall'))
+    UNION ALL
+    SELECT 'policy_before_wall', 'fix', format('%s.%I', a.name, p.polname),
+           'PostgreSQL asks restrictive policies in the order of their names'' bytes: before the wall this one is asked of every org''s rows.',
+           crm_tree._behind_wall(p)
+      FROM audited a JOIN pg_policy p ON p.polrelid = a.relation
+     WHERE a.walled AND crm_tree._is_before_wall(p)
     UNION ALL
     SELECT 'wall_of_nothing', 'fix', w.relation::text, 'The registry has a wall for a table that is not there, and a new table could take its oid.',
            format('DELETE FROM crm_tree.wall WHERE relation = %s;', w.relation)
@@ -931,9 +951,9 @@ CREATE FUNCTION crm_tree.audit_walls(include_accepted boolean DEFAULT false)
             UNION ALL SELECT 7, * FROM crm_tree._audit_settings()) AS f
       LEFT JOIN crm_tree.accepted_finding a ON a.code = f.code AND a.object = f.object AND a.severity = f.severity
      WHERE include_accepted OR a.code IS NULL
-     -- First what the fixes of others stumble over: protect() refuses rules and foreign partitions, and walls are watched by event triggers.
+     -- First what the fixes of others stumble over: protect() refuses rules, foreign partitions and such policies, and walls are watched by event triggers.
      ORDER BY CASE f.severity WHEN 'fix' THEN 1 WHEN 'accept' THEN 2 ELSE 3 END,
-              CASE WHEN f.code IN ('event_triggers_off', 'event_trigger_disabled', 'foreign_partition', 'rewrite_rule') THEN 0 ELSE f.place END, f.code, f.object, f.detail
+              CASE WHEN f.code IN ('event_triggers_off', 'event_trigger_disabled', 'foreign_partition', 'rewrite_rule', 'policy_before_wall') THEN 0 ELSE f.place END, f.code, f.object, f.detail
 $$;
 COMMENT ON FUNCTION crm_tree.audit_walls(boolean) IS 'The holes in this database''s walls: fix (the SQL in fix closes it, run top to bottom), accept (a choice, see accept_finding()), info (nothing closes it). What was accepted is left out unless asked for. For superusers and pg_monitor.';
 REVOKE ALL ON FUNCTION crm_tree.audit_walls(boolean) FROM PUBLIC;
@@ -1001,7 +1021,7 @@ CREATE FUNCTION crm_tree.accepted_findings() RETURNS TABLE (code text, object te
       FROM crm_tree.accepted_finding a ORDER BY a.code, a.object
 $$;
 COMMENT ON FUNCTION crm_tree.accepted_findings() IS 'What was accepted, by whom and why, and whether the audit would still find it. For superusers and pg_monitor.';
-REVOKE ALL ON FUNCTION crm_tree.accepted_findings(), crm_tree._audited_tables(), crm_tree._protecting(oid[]), crm_tree._audit_tables(), crm_tree._audit_policies(), crm_tree._definer_ways(oid),
+REVOKE ALL ON FUNCTION crm_tree._is_before_wall(pg_policy), crm_tree._behind_wall(pg_policy), crm_tree.accepted_findings(), crm_tree._audited_tables(), crm_tree._protecting(oid[]), crm_tree._audit_tables(), crm_tree._audit_policies(), crm_tree._definer_ways(oid),
     crm_tree._audit_definers(), crm_tree._audit_keys(), crm_tree._audit_grants(), crm_tree._audit_roles(), crm_tree._audit_settings(), crm_tree._passes_walls(oid), crm_tree._with_schema(oid, boolean, text),
     crm_tree._altering(oid, text, boolean), crm_tree._revoking(text, text, text, oid, oid, oid, aclitem[]), crm_tree._reads_org(text, text), crm_tree._names_in(text), crm_tree._columns(oid, int2[]),
     crm_tree._restoring(oid, oid) FROM PUBLIC;

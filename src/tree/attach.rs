@@ -43,10 +43,10 @@ pub fn expected_triggers(on_delete: OnDelete, history: bool) -> Vec<&'static str
         .collect()
 }
 
-/// Do partitions have this one too? Row triggers are cloned to them. A TRUNCATE that names a partition is
-/// refused by the tree's foreign key, or empties the whole tree with it.
+/// Do partitions have this one too? Row triggers are cloned to them; a TRUNCATE that names a
+/// partition meets only its own.
 pub fn in_partitions(name: &str) -> bool {
-    !name.starts_with("crm_tree_lock_") && name != TRUNCATE
+    !name.starts_with("crm_tree_lock_")
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -498,12 +498,15 @@ fn create_triggers(
             }
             _ => "FOR EACH ROW".to_owned(),
         };
-        let args = if name.as_bytes() == shape::BEARER.to_bytes() { &args } else { "" };
-        ddl(&format!(
-            "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
-            ident(name),
-            table.sql()
-        ));
+        let partitions = if name == TRUNCATE { table.descendants() } else { vec![] };
+        for table in std::iter::once(table).chain(&partitions) {
+            let args = if name.as_bytes() == shape::BEARER.to_bytes() { &args } else { "" };
+            ddl(&format!(
+                "CREATE TRIGGER {} {when} ON {} {each} EXECUTE FUNCTION crm_tree.{function}({args})",
+                ident(name),
+                table.sql()
+            ));
+        }
     }
 }
 

@@ -210,6 +210,9 @@ GRANT SELECT ON SEQUENCE holes.s45 TO audit_app;
 CREATE TABLE holes.t45 (org_id bigint NOT NULL, id int DEFAULT nextval('holes.s45') UNIQUE);
 ALTER TABLE holes.t45 ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY by_org ON holes.t45 USING (org_id = crm_tree.current_org_bigint());
+-- A restrictive policy that is asked before the wall
+SELECT holes.make('t68_before', true);
+CREATE POLICY "asked first" ON holes.t68_before AS RESTRICTIVE FOR SELECT USING (other > 0);
 -- A trigger that path maintenance sets off, and one that pins its path
 CREATE TABLE holes.t31_tree (org_id bigint NOT NULL, id int, parent int, note text, PRIMARY KEY (org_id, id));
 SELECT crm_tree.protect('holes.t31_tree'), crm_tree.attach_tree('holes.t31_tree', 'id', 'parent');

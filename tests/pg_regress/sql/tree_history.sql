@@ -222,7 +222,7 @@ DELETE FROM first_wall WHERE org_id = 2;
 RESET session_replication_role;
 ALTER TABLE first_wall_1 DISABLE TRIGGER "A_crm_tree_record_insert";
 ALTER TABLE first_wall_history DISABLE TRIGGER crm_tree_history_guard;
-DROP TRIGGER crm_tree_history_truncate ON first_wall;
+DROP TRIGGER crm_tree_history_truncate ON first_wall_2;
 SELECT * FROM crm_tree.check_tree('first_wall') ORDER BY 1, 2, 3, 4;
 SELECT * FROM crm_tree.repair_tree('first_wall', '1');
 SELECT * FROM crm_tree.repair_tree('first_wall');
