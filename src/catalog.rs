@@ -60,7 +60,7 @@ impl Table {
         table
     }
 
-    fn find(oid: Oid) -> Option<Table> {
+    pub fn find(oid: Oid) -> Option<Table> {
         rows(
             "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relowner, c.relpersistence OPERATOR(pg_catalog.=) 't'
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace

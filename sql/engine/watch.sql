@@ -159,6 +159,9 @@ COMMENT ON FUNCTION crm_tree._wall_is_moving(oid[]) IS 'Private: is DDL of prote
 CREATE FUNCTION crm_tree._expect_current_walls(touched oid[]) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_expect_current_walls_wrapper';
 COMMENT ON FUNCTION crm_tree._expect_current_walls(oid[]) IS 'Private: 40001 where the transaction keeps a snapshot that does not show how the walls of these tables and their kin stand now.';
+CREATE FUNCTION crm_tree._wall_off(relation oid, closed boolean) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_wall_off_wrapper';
+COMMENT ON FUNCTION crm_tree._wall_off(oid, boolean) IS 'Private: closes a table to everybody by the policy crm_tree_walled_off, or takes that away. False where the table is gone.';
 CREATE FUNCTION crm_tree._raise_wall("table" regclass, org_column text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_raise_wall_wrapper';
 COMMENT ON FUNCTION crm_tree._raise_wall(regclass, text) IS 'Private: puts the wall up on one partition or child, as its owner.';
@@ -216,6 +219,7 @@ DECLARE
     above   record;
     shown   text;
     locked  oid[] := '{}';
+    joining oid[];
 BEGIN
     IF touched IS NULL THEN
         RETURN;
@@ -224,16 +228,18 @@ BEGIN
     SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
       FROM crm_tree._wall_family(below) f;
     -- What joins a family may be getting children of its own at this moment: whoever makes one goes first, or waits.
-    WHILE EXISTS (SELECT FROM unnest(members) AS m(oid) WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = m.oid))
-          AND EXISTS (SELECT FROM unnest(roots) AS r(oid) JOIN crm_tree.wall_standing s ON s.relation = r.oid) LOOP
+    -- Nobody waits for who is at those that stand there already.
+    WHILE EXISTS (SELECT FROM unnest(roots) AS r(oid) JOIN crm_tree.wall_standing s ON s.relation = r.oid) LOOP
+        joining := crm_tree._with_below(ARRAY(
+            SELECT m.oid FROM unnest(members) AS m(oid) WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = m.oid)));
+        EXIT WHEN joining IS NULL OR joining <@ locked;
         FOR shown IN
-            SELECT c.oid::regclass FROM pg_class c WHERE c.oid = ANY (below) AND NOT c.oid = ANY (locked) AND c.relkind IN ('r', 'p') ORDER BY c.oid
+            SELECT c.oid::regclass FROM pg_class c WHERE c.oid = ANY (joining) AND NOT c.oid = ANY (locked) AND c.relkind IN ('r', 'p') ORDER BY c.oid
         LOOP
             EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', shown);
         END LOOP;
-        locked := below;
+        locked := locked || joining;
         below := crm_tree._with_below(touched);
-        EXIT WHEN below <@ locked;
         SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
           FROM crm_tree._wall_family(below) f;
     END LOOP;
@@ -269,8 +275,11 @@ BEGIN
         END IF;
         INSERT INTO crm_tree.wall (relation, org_column) VALUES (found.relation, found.attname) ON CONFLICT (relation) DO NOTHING;
         PERFORM crm_tree._wall_event_logged('detached', found.relation, 'was detached, and keeps its wall');
-        members := array_append(members, found.relation);
-        roots := array_append(roots, found.relation);
+        -- What a command has not touched it has not lowered; and nobody's command is refused for another's table.
+        IF found.relation = ANY (below) THEN
+            members := array_append(members, found.relation);
+            roots := array_append(roots, found.relation);
+        END IF;
     END LOOP;
 
     -- New partitions and children of a wall that stands.
@@ -483,6 +492,9 @@ CREATE FUNCTION crm_tree._watch_drop() RETURNS event_trigger
 DECLARE
     touched oid[];
 BEGIN
+    -- A snapshot that is kept may not show the registry's rows of what is gone.
+    PERFORM crm_tree._expect_current_walls(ARRAY(
+        SELECT d.objid FROM pg_event_trigger_dropped_objects() d WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.object_type IN ('table', 'foreign table')));
     DELETE FROM crm_tree.wall_standing s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
@@ -523,16 +535,23 @@ COMMENT ON TABLE crm_tree.closed_for_drop IS 'Tables that are closed while a DRO
 
 CREATE FUNCTION crm_tree._opened_by_our_end() RETURNS SETOF oid
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE going(classid, objid) AS (
-        SELECT 'pg_extension'::regclass::oid, e.oid FROM pg_extension e WHERE e.extname = 'crm_tree'
+    WITH RECURSIVE going(classid, objid, objsubid) AS (
+        SELECT 'pg_extension'::regclass::oid, e.oid, 0 FROM pg_extension e WHERE e.extname = 'crm_tree'
         UNION
-        -- Of a table only the column goes.
-        SELECT d.classid, d.objid FROM going g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
-         WHERE NOT (d.classid = 'pg_class'::regclass AND d.objsubid <> 0)),
+        SELECT n.classid, n.objid, n.objsubid
+          FROM going g
+         CROSS JOIN LATERAL (
+             -- What depends on it; of a table, where only the column goes, what depends on that.
+             SELECT d.classid, d.objid, d.objsubid FROM pg_depend d
+              WHERE d.refclassid = g.classid AND d.refobjid = g.objid AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
+             UNION ALL
+             -- And what it is a part of: a rule's view, a column that is computed.
+             SELECT d.refclassid, d.refobjid, d.refobjsubid FROM pg_depend d
+              WHERE d.classid = g.classid AND d.objid = g.objid AND d.deptype = 'i' AND g.classid IN ('pg_rewrite'::regclass, 'pg_attrdef'::regclass)) AS n),
     policy AS MATERIALIZED (
         SELECT p.polrelid, p.polname, p.polpermissive, EXISTS (SELECT FROM going g WHERE g.classid = 'pg_policy'::regclass AND g.objid = p.oid) AS goes
           FROM pg_policy p)
-    SELECT polrelid FROM policy GROUP BY polrelid
+    SELECT polrelid FROM policy JOIN pg_class c ON c.oid = polrelid AND c.relpersistence <> 't' GROUP BY polrelid
     HAVING bool_or(goes AND NOT polpermissive) AND bool_or(polpermissive AND NOT goes) AND NOT bool_or(polname = 'crm_tree_walled_off')
      ORDER BY polrelid
 $$;
@@ -541,12 +560,12 @@ COMMENT ON FUNCTION crm_tree._opened_by_our_end() IS 'Private: tables that would
 CREATE FUNCTION crm_tree._close_before_drop() RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    open regclass;
+    open oid;
 BEGIN
     FOR open IN SELECT * FROM crm_tree._opened_by_our_end() LOOP
-        -- The prefix: protect() and unprotect() take it away.
-        EXECUTE format('CREATE POLICY crm_tree_walled_off ON %s AS RESTRICTIVE USING (false)', open);
-        INSERT INTO crm_tree.closed_for_drop VALUES (open);
+        IF crm_tree._wall_off(open, true) THEN
+            INSERT INTO crm_tree.closed_for_drop VALUES (open);
+        END IF;
     END LOOP;
     IF EXISTS (SELECT FROM crm_tree._opened_by_our_end()) THEN
         RAISE EXCEPTION 'another table took the place of one that was to be closed'
@@ -587,9 +606,7 @@ DECLARE
     closed oid;
 BEGIN
     FOR closed IN DELETE FROM crm_tree.closed_for_drop RETURNING relation LOOP
-        IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = closed AND p.polname = 'crm_tree_walled_off') THEN
-            EXECUTE format('DROP POLICY crm_tree_walled_off ON %s', closed::regclass);
-        END IF;
+        PERFORM crm_tree._wall_off(closed, false);
     END LOOP;
 END
 $$;
@@ -676,5 +693,5 @@ $$;
 COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Triggers that have to be are enabled ALWAYS again, and walls that are whole are watched from here on. For superusers.';
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
-    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text),
+    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._wall_off(oid, boolean),
     crm_tree._opened_by_our_end(), crm_tree._close_before_drop(), crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;

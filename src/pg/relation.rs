@@ -197,10 +197,15 @@ pub fn lock_with_descendants(relation: Oid) {
     let mut locked: Vec<Oid> = Vec::new();
     // What was attached while we waited is below it too.
     while let Some(next) = with_descendants(relation).into_iter().find(|r| !locked.contains(r)) {
-        // SAFETY: takes a lock; an error (deadlock, cancel) unwinds through the guarded binding.
-        unsafe { pg_sys::LockRelationOid(next, pg_sys::AccessExclusiveLock as i32) };
+        lock(next);
         locked.push(next);
     }
+}
+
+/// The same of the relation alone. It may be gone by then.
+pub fn lock(relation: Oid) {
+    // SAFETY: takes a lock; an error (deadlock, cancel) unwinds through the guarded binding.
+    unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessExclusiveLock as i32) };
 }
 
 /// The type of a column as SQL writes it, qualified where it must be, and quoted only there.
@@ -223,7 +228,7 @@ pub(super) unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut 
 }
 
 /// The tables that this one is a partition or inheritance child of, one level up.
-pub(super) fn parents(relation: Oid) -> Vec<Oid> {
+pub fn parents(relation: Oid) -> Vec<Oid> {
     // pg_inherits by (inhrelid, inhseqno); column 2 is inhparent.
     linked(2611, 2680, &[(1, relation)], &[], 2)
 }

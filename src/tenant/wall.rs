@@ -474,6 +474,10 @@ fn lower(table: &Table) {
         .hint(format!("SELECT crm_tree.protect({});", literal(&table.sql())))
         .raise()
     };
+    if relation::parents(table.oid).into_iter().any(|parent| protected::org_column(parent).is_some()) {
+        // It stays behind that of what is above it.
+        return forget(table);
+    }
     let below = table.descendants();
     if let Some(own) = below.iter().find(|t| !registered_column(t).is_empty()) {
         Refusal::new(
@@ -494,6 +498,12 @@ fn lower(table: &Table) {
             });
         }
     });
+    forget(table);
+    watch::fell(table.oid);
+}
+
+/// Takes the table's own row out of the registry.
+fn forget(table: &Table) {
     role::as_extension_owner(|| {
         Spi::run_with_args(
             "DELETE FROM crm_tree.wall WHERE relation OPERATOR(pg_catalog.=) $1",
@@ -501,7 +511,6 @@ fn lower(table: &Table) {
         )
     })
     .expect("the registry lets every table go");
-    watch::fell(table.oid);
 }
 
 fn take_down(table: &Table) {

@@ -2,9 +2,9 @@
 //! own DDL from everybody else's, and to put a wall up for them.
 
 use super::wall;
-use crate::catalog::Table;
+use crate::catalog::{Table, ddl};
 use crate::error::Refusal;
-use crate::pg::{protected, relation, role, xact};
+use crate::pg::{protected, relation, role, scan, xact};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
@@ -55,12 +55,23 @@ fn _expect_current_walls(touched: Option<Vec<pg_sys::Oid>>) {
     touched.into_iter().flatten().for_each(expect_current);
 }
 
+/// Has the relation a wall now, or had it one when somebody looked last, and a command of this transaction has
+/// just taken it out of its family?
+fn is_walled(relation: pg_sys::Oid) -> bool {
+    let mut stands = protected::org_column(relation).is_some();
+    scan::by_relation(c"wall_standing", c"wall_standing_pkey", relation, |_| {
+        stands = true;
+        true
+    });
+    stands
+}
+
 /// Refuses to go by a snapshot that is kept where the table, or one that inheritance or partitioning joins
 /// with it, has a wall: by the catalog, which shows what is so now.
 pub fn expect_current(relation: pg_sys::Oid) {
     if xact::keeps_one_snapshot() {
         let kin = relation::kin(relation);
-        if kin.iter().any(|of| protected::org_column(*of).is_some()) {
+        if kin.iter().any(|of| is_walled(*of)) {
             expect_new(relation, kin)
         }
     }
@@ -80,18 +91,34 @@ fn expect_new(relation: pg_sys::Oid, kin: Vec<pg_sys::Oid>) {
 }
 
 fn refuse_snapshot(relation: pg_sys::Oid) -> ! {
-    let facts = relation::facts(relation);
+    // It may just have been dropped.
+    let name = Table::find(relation).map_or_else(|| "it".to_owned(), |table| table.shown());
     Refusal::new(
         PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
         format!(
-            "walls are moved, and protected tables altered, at READ COMMITTED: {}.{} is in a transaction that keeps its snapshot",
-            facts.schema, facts.name
+            "walls are moved, and protected tables altered, at READ COMMITTED: {name} is in a transaction that keeps its snapshot"
         ),
     )
     .detail("The snapshot may not show all that is joined with the table, nor how its wall stands now.")
     .hint("BEGIN ISOLATION LEVEL READ COMMITTED;")
-    .table(&facts.schema, &facts.name)
     .raise()
+}
+
+/// Closes a table for everybody, or opens it again, by a policy that asks nothing. False where the table is
+/// gone. For who has waited for it and may alter it.
+#[pg_extern(sql = false)]
+fn _wall_off(table: pg_sys::Oid, closed: bool) -> bool {
+    relation::lock(table);
+    let Some(table) = Table::find(table) else { return false };
+    let sql = table.sql();
+    // The prefix: protect() and unprotect() take it away.
+    moving(vec![table.oid], || {
+        ddl(&match closed {
+            true => format!("CREATE POLICY crm_tree_walled_off ON {sql} AS RESTRICTIVE USING (false)"),
+            false => format!("DROP POLICY IF EXISTS crm_tree_walled_off ON {sql}"),
+        });
+    });
+    true
 }
 
 /// The wall of the table and of all below it stands as we left it; from here on the event triggers

@@ -54,6 +54,19 @@ ALTER TABLE app.lower NO INHERIT app.low;
 SELECT relation, root FROM (SELECT relation::regclass, root::regclass FROM crm_tree._wall_family()) f WHERE relation::text ~ 'app.low' ORDER BY 1;
 ALTER TABLE app.lowest NO FORCE ROW LEVEL SECURITY;
 DROP TABLE app.low, app.lower, app.lowest, app.other CASCADE;
+-- SHOULD FAIL: the wall of a partition alone taken down, which had its own when it was attached
+CREATE TABLE app.whole (org_id uuid NOT NULL, id int, secret text) PARTITION BY LIST (id);
+CREATE TABLE app.piece PARTITION OF app.whole FOR VALUES IN (1);
+SELECT crm_tree.protect('app.whole');
+ALTER TABLE app.whole DETACH PARTITION app.piece;
+ALTER TABLE app.whole ATTACH PARTITION app.piece FOR VALUES IN (1);
+\c - :super
+SELECT crm_tree.unprotect('app.piece');
+SELECT relation::regclass, root::regclass, (SELECT relrowsecurity FROM pg_class WHERE oid = f.relation) AS walled FROM crm_tree._wall_family(ARRAY['app.piece'::regclass::oid]) f;
+SELECT count(*) FROM crm_tree._wall_faults(ARRAY['app.piece'::regclass::oid]);
+\c - oscar_the_owner
+SET client_min_messages = warning;
+DROP TABLE app.whole;
 -- Past the event triggers: the audit finds it.
 \c - :super
 SET client_min_messages = error;

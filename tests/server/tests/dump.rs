@@ -286,6 +286,11 @@ fn tables_are_closed_when_the_extension_goes() {
                  CREATE FUNCTION s.org() RETURNS bigint STABLE RETURN crm_tree.current_org_bigint();
                  CREATE POLICY p ON s.made USING (id > 0);
                  CREATE POLICY q ON s.made AS RESTRICTIVE USING (org_id = s.org());
+                 CREATE TABLE s.by_view (org_id int NOT NULL, id int);
+                 ALTER TABLE s.by_view ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+                 CREATE VIEW s.me AS SELECT crm_tree.current_org_bigint() AS org;
+                 CREATE POLICY p ON s.by_view USING (id > 0);
+                 CREATE POLICY q ON s.by_view AS RESTRICTIVE USING (org_id = (SELECT org FROM s.me));
                  CREATE TABLE s.free (org_id int NOT NULL, id int);
                  ALTER TABLE s.free ENABLE ROW LEVEL SECURITY;
                  CREATE POLICY p ON s.free USING (id > 0);
@@ -293,6 +298,7 @@ fn tables_are_closed_when_the_extension_goes() {
                  INSERT INTO s.theirs VALUES (1, 1), (2, 1);
                  INSERT INTO s.parted VALUES (1, 1), (2, 1);
                  INSERT INTO s.made VALUES (1, 1), (2, 1);
+                 INSERT INTO s.by_view VALUES (1, 1), (2, 1);
                  INSERT INTO s.free VALUES (1, 1), (2, 1);
                  SELECT crm_tree.protect('s.ours'), crm_tree.protect('s.theirs'), crm_tree.protect('s.parted');
                  SELECT crm_tree.grant_org('app', 1);
@@ -341,18 +347,18 @@ fn tables_are_closed_when_the_extension_goes() {
             "{name}"
         );
         let mut app = cluster.connect("app", name);
-        for table in ["ours", "theirs", "parted", "parted_1", "parted_2", "made"] {
+        for table in ["ours", "theirs", "parted", "parted_1", "parted_2", "made", "by_view"] {
             let sql = format!("SELECT count(*) FROM s.{table}");
             let n: i64 = app.query_one(&sql, &[]).unwrap().get(0);
             assert_eq!(n, 0, "{table} after {ddl}");
         }
         let n: i64 = app.query_one("SELECT count(*) FROM s.free", &[]).unwrap().get(0);
         assert_eq!(n, 2, "what never asked the extension is as it was");
-        assert_eq!(cluster.psql(name, closing), "3", "{name}");
+        assert_eq!(cluster.psql(name, closing), "4", "{name}");
     }
     // protect() opens them again, each to its org.
     cluster.psql("by_extension", "DROP SCHEMA crm_tree; CREATE EXTENSION crm_tree; SELECT crm_tree.protect('s.theirs'), crm_tree.grant_org('app', 1)");
-    assert_eq!(cluster.psql("by_extension", closing), "2");
+    assert_eq!(cluster.psql("by_extension", closing), "3");
     let mut app = cluster.connect("app", "by_extension");
     app.batch_execute("BEGIN; SELECT crm_tree.bind_org(1)").unwrap();
     let n: i64 = app.query_one("SELECT count(*) FROM s.theirs", &[]).unwrap().get(0);
