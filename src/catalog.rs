@@ -2,7 +2,7 @@
 //! the statements built for it.
 
 use crate::error::Refusal;
-use crate::pg::settings;
+use crate::pg::{relation, settings};
 use pgrx::prelude::*;
 use pgrx::{datum::DatumWithOid, pg_sys::Oid};
 
@@ -90,19 +90,7 @@ impl Table {
 
     /// The partitions and inheritance children at every level, nearest first.
     pub fn descendants(&self) -> Vec<Table> {
-        rows(
-            "WITH RECURSIVE below(oid, level) AS (
-                 SELECT inhrelid, 1 FROM pg_catalog.pg_inherits WHERE inhparent OPERATOR(pg_catalog.=) $1
-                 UNION ALL
-                 SELECT i.inhrelid, b.level OPERATOR(pg_catalog.+) 1
-                   FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) b.oid)
-             SELECT oid FROM below GROUP BY oid ORDER BY pg_catalog.min(level), oid",
-            &[self.oid.into()],
-            |row| row[1].value::<Oid>().ok().flatten().unwrap_or(Oid::INVALID),
-        )
-        .into_iter()
-        .filter_map(Self::find)
-        .collect()
+        relation::with_descendants(self.oid).into_iter().skip(1).filter_map(Self::find).collect()
     }
 
     pub fn column(&self, name: &str) -> Option<Column> {

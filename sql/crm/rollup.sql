@@ -315,12 +315,7 @@ BEGIN
     END IF;
     day := @schema@._snapshot_day(wish);
     -- By the list, not by a join with the account: one that was deleted since is counted, as missing.
-    RETURN QUERY
-    SELECT coalesce(sum(f.arr_usd) FILTER (WHERE i.id = root), 0), coalesce(sum(f.arr_usd), 0),
-           count(*), count(*) FILTER (WHERE f.arr_usd IS NULL), day
-      FROM unnest(ids) AS i(id)
-      LEFT JOIN @schema@.fct_account_arr_snapshot f
-             ON f.org_id = crm_tree.current_org() AND f.snapshot_date = day AND f.account_id = i.id;
+    RETURN QUERY SELECT t.own_usd, t.total_usd, t.accounts, t.missing, t.as_of FROM @schema@._arr_of(ids, NULL, root, day) t;
 END
 $$;
 COMMENT ON FUNCTION @schema@.arr_rollup_as_of(uuid, date, timestamptz) IS

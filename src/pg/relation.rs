@@ -153,7 +153,7 @@ pub(super) fn is_ours(schema: Oid) -> bool {
 }
 
 /// The relation, and its partitions and inheritance children at every level.
-pub(super) fn with_descendants(relation: Oid) -> Vec<Oid> {
+pub fn with_descendants(relation: Oid) -> Vec<Oid> {
     reached(relation, children)
 }
 
@@ -233,10 +233,12 @@ pub fn parents(relation: Oid) -> Vec<Oid> {
     linked(2611, 2680, &[(1, relation)], &[], 2)
 }
 
-/// The partitions and inheritance children of this one, one level down.
+/// The partitions and inheritance children of this one, one level down, by oid.
 fn children(relation: Oid) -> Vec<Oid> {
     // pg_inherits by inhparent, column 2; column 1 is inhrelid.
-    linked(2611, 2187, &[(2, relation)], &[], 1)
+    let mut children = linked(2611, 2187, &[(2, relation)], &[], 1);
+    children.sort_by_key(|child| child.to_u32());
+    children
 }
 
 /// The table, one at most, that a TOAST table belongs to.
