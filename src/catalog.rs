@@ -93,6 +93,23 @@ impl Table {
         relation::with_descendants(self.oid).into_iter().skip(1).filter_map(Self::find).collect()
     }
 
+    /// Refuses a column that is computed when the triggers before the row have run: what they go by has to be given.
+    pub fn refuse_generated(&self, column: &Column) {
+        if column.generated {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!(
+                    "column \"{}\" of {} is generated, and known too late to be judged",
+                    column.name,
+                    self.shown()
+                ),
+            )
+            .hint("Keep it in a column of its own, which a BEFORE trigger may fill.")
+            .table(&self.schema, &self.name)
+            .raise()
+        }
+    }
+
     pub fn column(&self, name: &str) -> Option<Column> {
         let sql =
             "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull,

@@ -79,6 +79,7 @@ pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
         .hint(format!("ALTER TABLE {} ALTER COLUMN {} TYPE text COLLATE \"C\";", table.sql(), ident(name)))
         .raise()
     }
+    table.refuse_generated(&column);
     (column, org_type)
 }
 

@@ -248,6 +248,8 @@ fn expect_key_columns(table: &Table, c: &Columns) -> String {
         ))
         .raise()
     }
+    table.refuse_generated(&id);
+    table.refuse_generated(&parent);
     for name in [&c.org, &c.id] {
         if !table.expect_column(name).not_null {
             ddl(&format!("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL", table.sql(), ident(name)));

@@ -464,16 +464,8 @@ fn expect_columns(links: &Table, tree: &Tree, key: [&str; 3], shares: [(&Table, 
             .hint("A percentage is numeric, for example numeric(7,4).")
             .raise()
         }
-        if column.generated && table.oid == tree.table.oid {
-            Refusal::new(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!(
-                    "column \"{name}\" of {} is generated, and known too late to be judged",
-                    table.shown()
-                ),
-            )
-            .hint("Keep the percentage in a column of its own.")
-            .raise()
+        if table.oid == tree.table.oid {
+            table.refuse_generated(&column);
         }
     }
 }

@@ -105,6 +105,15 @@ CREATE TABLE tree.slash (org_id int, id text, parent text, PRIMARY KEY (org_id, 
 INSERT INTO tree.slash VALUES (1, 'a/b', NULL);
 SELECT crm_tree.attach_tree('tree.slash', 'id', 'parent');
 
+-- What is computed is not there yet when a row's place is found.
+CREATE TABLE tree.computed (org_id int, id int, parent int, org2 int GENERATED ALWAYS AS (org_id) STORED, id2 int GENERATED ALWAYS AS (id) STORED,
+    parent2 int GENERATED ALWAYS AS (parent) STORED, UNIQUE (org_id, id), UNIQUE (org_id, id2), UNIQUE (org2, id));
+SELECT crm_tree.attach_tree('tree.computed', 'id2', 'parent');
+SELECT crm_tree.attach_tree('tree.computed', 'id', 'parent2');
+SELECT crm_tree.attach_tree('tree.computed', 'id', 'parent', 'org2');
+SELECT crm_tree.protect('tree.computed', 'org2');
+SELECT count(*) FROM pg_trigger WHERE tgrelid = 'tree.computed'::regclass;
+
 -- Deletes: each way.
 CREATE TABLE tree.adopting (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
 CREATE TABLE tree.rootifying (LIKE tree.adopting INCLUDING ALL);
