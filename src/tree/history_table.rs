@@ -30,11 +30,12 @@ const MAX_NAME: usize = 63;
 
 const COLUMNS: [&str; 7] = ["org", "id", "parent", "valid_from", "valid_to", "prev_to", "changed_by"];
 
-/// Makes `<table>_history`, or takes the one that is there from before.
+/// Makes `<table>_history`, or takes the one that is there from before: where the tree keeps one, that, whatever
+/// it and the tree are called now.
 pub fn ensure(tree: &Table, sql: &Sql) -> Table {
+    let kept = kept_by(tree.oid);
     let name = format!("{}_history", tree.name);
-    let shown = format!("{}.{}", ident(&tree.schema), ident(&name));
-    if name.len() > MAX_NAME {
+    if kept.is_none() && name.len() > MAX_NAME {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
             format!("\"{name}\" is too long for the name of a table"),
@@ -42,21 +43,19 @@ pub fn ensure(tree: &Table, sql: &Sql) -> Table {
         .hint(format!("A tree with history has a name of at most {} bytes.", MAX_NAME - "_history".len()))
         .raise()
     }
-    let existing = find(&tree.schema, &name);
-    if let Some(table) = &existing {
-        refuse_stranger(table, tree.owner);
-    } else {
+    let table = kept.or_else(|| find(&tree.schema, &name)).unwrap_or_else(|| {
+        let shown = format!("{}.{}", ident(&tree.schema), ident(&name));
         create(&shown, &ident(&name), sql);
-    }
-    ddl(&format!("ALTER TABLE {shown} ENABLE TRIGGER {GUARD}"));
-    existing.unwrap_or_else(|| {
         let made = find(&tree.schema, &name).unwrap_or_else(|| error!("no table {shown}"));
         if made.owner != tree.owner {
             let owner = role::name(tree.owner).unwrap_or_default();
             ddl(&format!("ALTER TABLE {shown} OWNER TO {}", ident(&owner)));
         }
         Table { owner: tree.owner, ..made }
-    })
+    });
+    refuse_stranger(&table, tree);
+    ddl(&format!("ALTER TABLE {} ENABLE TRIGGER {GUARD}", table.sql()));
+    table
 }
 
 fn find(schema: &str, name: &str) -> Option<Table> {
@@ -64,14 +63,16 @@ fn find(schema: &str, name: &str) -> Option<Table> {
         "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           WHERE n.nspname = $1::name AND c.relname = $2::name",
         &[schema.into(), name.into()],
-        |row| row[1].value::<pg_sys::Oid>().ok().flatten().unwrap_or(pg_sys::Oid::INVALID),
+        relation_of,
     )
     .pop()
     .map(Table::get)
 }
 
-/// One of another owner's comes with triggers of his, which would be this one's.
-fn refuse_stranger(table: &Table, owner: pg_sys::Oid) {
+/// One of another owner's comes with triggers of his, which would be this one's; that of another tree has
+/// other edges.
+fn refuse_stranger(table: &Table, tree: &Table) {
+    let owner = tree.owner;
     if table.owner != owner {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
@@ -91,6 +92,28 @@ fn refuse_stranger(table: &Table, owner: pg_sys::Oid) {
             format!("{} is there already, and is no history of a tree", table.shown()),
         )
         .hint("Rename it; the history takes the name of the tree's table and \"_history\".")
+        .table(&table.schema, &table.name)
+        .raise()
+    }
+    let others = rows(
+        "SELECT t.relation FROM crm_tree._trees() t JOIN pg_catalog.pg_class c ON c.oid = t.relation
+          WHERE t.history = $1 AND t.relation <> $2",
+        &[table.oid.into(), tree.oid.into()],
+        relation_of,
+    );
+    if let Some(other) = others.first() {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
+            format!(
+                "{} is there already, and is the history of {}",
+                table.shown(),
+                Table::get(*other).shown()
+            ),
+        )
+        .hint(format!(
+            "Rename it: ALTER TABLE {} RENAME TO …; that tree keeps it under the new name.",
+            table.sql()
+        ))
         .table(&table.schema, &table.name)
         .raise()
     }
@@ -184,13 +207,21 @@ pub fn orgs(history: &History) -> Vec<String> {
 
 /// The history's table of an attached tree, where it keeps one.
 pub fn table(tree: &Tree) -> Option<Table> {
+    kept_by(tree.table.oid)
+}
+
+fn kept_by(tree: pg_sys::Oid) -> Option<Table> {
     rows(
         "SELECT c.oid FROM crm_tree._trees() t JOIN pg_catalog.pg_class c ON c.oid = t.history WHERE t.relation = $1",
-        &[tree.table.oid.into()],
-        |row| row[1].value::<pg_sys::Oid>().ok().flatten().unwrap_or(pg_sys::Oid::INVALID),
+        &[tree.into()],
+        relation_of,
     )
     .pop()
     .map(Table::get)
+}
+
+fn relation_of(row: &pgrx::spi::SpiHeapTupleData) -> pg_sys::Oid {
+    row[1].value::<pg_sys::Oid>().ok().flatten().unwrap_or(pg_sys::Oid::INVALID)
 }
 
 /// The history of an attached tree, where it keeps one.

@@ -286,6 +286,25 @@ INSERT INTO staged SELECT 2, i, i / 4 FROM generate_series(4, 30000) i;
 SELECT crm_tree.load_tree('loaded', 'staged');
 SELECT count(*), count(*) FILTER (WHERE valid_to IS NULL) AS open FROM loaded_history WHERE org = 2;
 SELECT * FROM crm_tree.check_tree('loaded');
+-- A tree that is renamed and attached again goes on with its history; one of its old name begins another.
+CREATE TABLE swap (org int, id int, parent int, PRIMARY KEY (org, id));
+SELECT crm_tree.attach_tree('swap', 'id', 'parent', 'org', history => true);
+INSERT INTO swap VALUES (1, 1, NULL), (1, 2, 1);
+SELECT clock_timestamp() AS before_the_swap \gset
+UPDATE swap SET parent = NULL WHERE id = 2;
+ALTER TABLE swap RENAME TO swap_old;
+SELECT crm_tree.attach_tree('swap_old', 'id', 'parent', 'org', history => true, max_depth => 30);
+SELECT id, depth FROM crm_tree.subtree_as_of('swap_old', '1', :'before_the_swap');
+CREATE TABLE swap (org int, id int, parent int, PRIMARY KEY (org, id));
+-- SHOULD FAIL: the history of another
+SELECT crm_tree.attach_tree('swap', 'id', 'parent', 'org', history => true);
+ALTER TABLE swap_history RENAME TO swap_old_history;
+SELECT crm_tree.attach_tree('swap', 'id', 'parent', 'org', history => true);
+INSERT INTO swap VALUES (1, 2, NULL), (1, 1, 2);
+INSERT INTO swap_old VALUES (1, 3, 2);
+SELECT crm_tree.attach_tree('swap_old', 'id', 'parent', 'org', history => true);
+SELECT 'swap' AS of, id, parent, valid_to IS NULL AS open FROM swap_history UNION ALL SELECT 'swap_old', id, parent, valid_to IS NULL FROM swap_old_history ORDER BY 1, 2, 4;
+SELECT * FROM crm_tree.check_tree('swap') UNION ALL SELECT * FROM crm_tree.check_tree('swap_old');
 -- A schema that is renamed, with another of its old name: the session that knew it does not mistake them.
 CREATE SCHEMA was_here;
 CREATE TABLE was_here.node (org text, id integer, up integer);
