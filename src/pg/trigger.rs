@@ -275,6 +275,23 @@ pub fn column_number(relation: Oid, name: &str) -> Option<i16> {
     (number > 0).then_some(number)
 }
 
+/// The columns after `UPDATE OF` of a relation's trigger; None where it has no such trigger. The caller has locked
+/// the relation.
+pub fn update_columns(relation: Oid, name: &CStr) -> Option<Vec<i16>> {
+    // SAFETY: the relation is closed again; its list of triggers is read before.
+    unsafe {
+        let rel = pg_sys::relation_open(relation, pg_sys::NoLock as i32);
+        let all = (*rel).trigdesc;
+        let count = if all.is_null() { 0 } else { (*all).numtriggers as usize };
+        let found = (0..count)
+            .map(|i| &*(*all).triggers.add(i))
+            .find(|trigger| CStr::from_ptr(trigger.tgname) == name)
+            .map(|trigger| (0..trigger.tgnattr as usize).map(|i| *trigger.tgattr.add(i)).collect());
+        pg_sys::relation_close(rel, pg_sys::NoLock as i32);
+        found
+    }
+}
+
 unsafe extern "C-unwind" {
     /// Not pgrx's guarded binding: it is called where no Rust value is alive, to leave by longjmp.
     #[link_name = "ThrowErrorData"]

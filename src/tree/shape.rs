@@ -48,6 +48,9 @@ impl OnDelete {
 /// The trigger that carries the arguments for all of its table's.
 pub const BEARER: &CStr = c"zz_crm_tree_place_insert";
 
+/// The statement trigger that names all of a tree's columns: by their numbers, which a name does not follow.
+pub const LOCK_UPDATE: &CStr = c"crm_tree_lock_update";
+
 /// The table is partitioned, has children, or no plain unique index on its key alone.
 pub struct NoIndex;
 
@@ -257,7 +260,37 @@ impl Shape {
         if !right {
             refuse_types(&shape.schema, &shape.name)
         }
+        if shape.registered {
+            shape.refuse_other_columns();
+        }
         shape
+    }
+
+    /// Columns that took the names of others: the foreign key and some of the triggers still go by the old ones.
+    fn refuse_other_columns(&self) {
+        let c = &self.columns;
+        let mut named: Vec<i16> = [&c.org, &c.id, &c.parent, &c.path, &c.depth]
+            .into_iter()
+            .filter_map(|name| trigger::column_number(self.root, name))
+            .collect();
+        named.sort_unstable();
+        let what = match trigger::update_columns(self.root, LOCK_UPDATE) {
+            Some(mut locked) => {
+                locked.sort_unstable();
+                if locked == named {
+                    return;
+                }
+                "has other columns by the names of those that it was attached with"
+            }
+            None => "has lost some of its triggers",
+        };
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("tree {}.{} {what}", self.schema, self.name),
+        )
+        .hint("Run crm_tree.attach_tree() again.")
+        .table(&self.schema, &self.name)
+        .raise()
     }
 
     /// Where the parent of a row stands, by the index of the key: Err where there is no such index to go by.

@@ -114,6 +114,27 @@ SELECT crm_tree.attach_tree('tree.computed', 'id', 'parent', 'org2');
 SELECT crm_tree.protect('tree.computed', 'org2');
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 'tree.computed'::regclass;
 
+-- Names that change hands: the key and the triggers still go by the old column.
+CREATE TABLE tree.renamed (org_id int, id int, parent int, planned int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('tree.renamed', 'id', 'parent');
+INSERT INTO tree.renamed VALUES (1, 1, NULL, NULL), (1, 2, 1, 1), (1, 3, 2, 2), (1, 4, 3, 3);
+BEGIN;
+ALTER TABLE tree.renamed RENAME parent TO left_behind;
+ALTER TABLE tree.renamed RENAME planned TO parent;
+UPDATE tree.renamed SET parent = 4 WHERE id = 2;
+ROLLBACK;
+BEGIN;
+ALTER TABLE tree.renamed DROP COLUMN parent CASCADE;
+ALTER TABLE tree.renamed ADD COLUMN parent int;
+INSERT INTO tree.renamed VALUES (1, 5, NULL, NULL);
+ROLLBACK;
+ALTER TABLE tree.renamed RENAME parent TO left_behind;
+ALTER TABLE tree.renamed RENAME planned TO parent;
+SELECT crm_tree.attach_tree('tree.renamed', 'id', 'parent');
+UPDATE tree.renamed SET parent = 4 WHERE id = 2;
+UPDATE tree.renamed SET parent = NULL WHERE id = 2;
+SELECT id, parent, materialized_path FROM tree.renamed ORDER BY id;
+
 -- Deletes: each way.
 CREATE TABLE tree.adopting (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
 CREATE TABLE tree.rootifying (LIKE tree.adopting INCLUDING ALL);
