@@ -11,7 +11,7 @@ use super::{by_links, deferred, faults, path};
 use crate::catalog;
 use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg, Seen};
-use crate::pg::{caller, role};
+use crate::pg::{caller, role, session};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -172,7 +172,9 @@ fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
     let tree = Tree::get(table);
     preview::expect_right(&tree, true);
     let (org, from, into) = common_org(&tree, from, into);
-    locks::take(tree.table.oid, Some(&org), Work::Move);
+    // What the two statements take, at once: whoever has the org's lock alone must not wait for the tree's.
+    let bound = session::org().filter(|bound| *bound == org);
+    locks::take(tree.table.oid, bound.as_deref(), Work::Move);
     if let Err(refusal) = plan(&tree, &org, &from, &into) {
         refusal.table(&tree.table.schema, &tree.table.name).raise()
     }
