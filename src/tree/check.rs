@@ -26,12 +26,12 @@ fn problems_sql(tree: &Tree, bound: bool) -> String {
     format!(
         "WITH RECURSIVE suspect AS MATERIALIZED (
              SELECT * FROM (
-                 SELECT c.{org} AS org, c.{id} AS id, c.{parent} AS parent, c.{path} AS path, c.{depth} AS depth,
+                 SELECT c.{org} AS org, c.{id} AS id, c.{parent} AS parent, c.{path} AS path, c.{depth} AS depth, {is_fit} AS is_fit,
                         c.{parent} IS NOT NULL AND p.{id} IS NULL AS orphan,
                         CASE WHEN c.{parent} IS NULL THEN '/' ELSE p.{path} END || c.{id}::text || '/' AS true_path,
                         CASE WHEN c.{parent} IS NULL THEN 0 ELSE p.{depth} + 1 END AS true_depth
                    FROM {table} c LEFT JOIN {table} p ON p.{org} = c.{org} AND p.{id} = c.{parent} {only}) edge
-              WHERE CASE WHEN path = true_path AND depth = true_depth AND depth <= {max} THEN 0 ELSE 1 END = 1),
+              WHERE CASE WHEN path = true_path AND depth = true_depth AND depth <= {max} AND is_fit THEN 0 ELSE 1 END = 1),
          up(org, start, at) AS (
              SELECT org, id, parent FROM suspect WHERE parent IS NOT NULL AND (path IS NULL OR path IS DISTINCT FROM true_path)
              UNION
@@ -50,7 +50,9 @@ fn problems_sql(tree: &Tree, bound: bool) -> String {
            FROM suspect s WHERE NOT orphan AND (depth IS NULL OR depth IS DISTINCT FROM true_depth)
             AND (s.org, s.id) NOT IN (SELECT t.org, t.id FROM turning t)
          UNION ALL
-         SELECT org::text, id::text, 'too_deep', 'at depth ' || depth || ' where the tree goes down to {max}' FROM suspect WHERE depth > {max}",
+         SELECT org::text, id::text, 'too_deep', 'at depth ' || depth || ' where the tree goes down to {max}' FROM suspect WHERE depth > {max}
+         UNION ALL
+         SELECT org::text, id::text, 'bad_id', 'contains \"/\" or is empty, which no path can hold' FROM suspect WHERE NOT is_fit",
         org = s.org,
         id = s.id,
         parent = s.parent,
@@ -58,6 +60,7 @@ fn problems_sql(tree: &Tree, bound: bool) -> String {
         depth = s.depth,
         table = s.table,
         max = s.max_depth,
+        is_fit = s.is_fit("c"),
     )
 }
 
@@ -236,7 +239,8 @@ fn repair_tree(
         if let Some(history) = history_table::of(&tree) {
             role::as_table_owner_confined(tree.table.owner, || history.agree(org, None));
         }
-        let is_of_paths = |kind: &str| !["stale_history", "link_cycle", "ownership"].contains(&kind);
+        let is_of_paths =
+            |kind: &str| !["stale_history", "link_cycle", "ownership", "too_deep"].contains(&kind);
         if was_deferred && !found.iter().any(|(kind, ..)| is_of_paths(kind)) {
             deferred::clear(&tree_org);
         }

@@ -128,7 +128,8 @@ pub fn rewrites(touched: &HashMap<String, Touched>, finals: &HashMap<String, Str
     for (id, node) in touched {
         let to = &finals[id];
         let mut seen = HashSet::new();
-        for from in node.carried.iter().filter(|from| *from != to && seen.insert(*from)) {
+        let carried = node.carried.iter().filter(|from| path::is_valid(from));
+        for from in carried.filter(|from| *from != to && seen.insert(*from)) {
             by_length.entry(from.len()).or_default().push(Rewrite { from: from.clone(), to: to.clone() });
         }
     }

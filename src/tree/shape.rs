@@ -1,5 +1,6 @@
 //! How a table is a tree: its columns, types and rules, as a trigger's arguments say.
 
+use super::path;
 use crate::catalog::{Table, ident};
 use crate::error::Refusal;
 use crate::pg::node::{KeyIndex, Numbers, Place};
@@ -459,12 +460,12 @@ impl Sql {
                         coalesce(p.{depth} OPERATOR(pg_catalog.+) 1, 0)
                    FROM {table} c LEFT JOIN {table} p ON p.{org} OPERATOR(pg_catalog.=) c.{org} AND p.{id} OPERATOR(pg_catalog.=) c.{parent}
                   WHERE {in_org} AND c.{path} IS NULL AND (c.{parent} IS NULL OR p.{path} IS NOT NULL)
-                    AND coalesce(p.{depth} OPERATOR(pg_catalog.+) 1, 0) OPERATOR(pg_catalog.<=) {max}
+                    AND coalesce(p.{depth} OPERATOR(pg_catalog.+) 1, 0) OPERATOR(pg_catalog.<=) {max} AND {is_fit}
                  UNION ALL
                  SELECT c.{id}, placed.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/',
                         placed.depth OPERATOR(pg_catalog.+) 1
                    FROM placed JOIN {table} c ON {in_org} AND c.{parent} OPERATOR(pg_catalog.=) placed.id
-                  WHERE (c.{path} IS NULL) IS TRUE AND placed.depth OPERATOR(pg_catalog.<) {max})
+                  WHERE (c.{path} IS NULL) IS TRUE AND placed.depth OPERATOR(pg_catalog.<) {max} AND {is_fit})
              UPDATE {table} AS t SET {path} = s.path, {depth} = s.depth
                FROM (SELECT placed.id, placed.path, placed.depth FROM placed ORDER BY placed.path COLLATE pg_catalog.\"C\") AS s
               WHERE {in_org_t} AND t.{id} OPERATOR(pg_catalog.=) s.id",
@@ -474,6 +475,7 @@ impl Sql {
             parent = self.parent,
             table = self.table,
             org = self.org,
+            is_fit = self.is_fit("c"),
             max = self.max_depth,
             in_org = self.in_org("c"),
             in_org_t = self.in_org("t"),
@@ -528,17 +530,32 @@ impl Sql {
         )
     }
 
-    /// Rewrites the rows whose path or depth is not what the links say, from the roots down.
-    /// Answers how many.
+    /// The condition that a path can hold the id.
+    pub fn is_fit(&self, alias: &str) -> String {
+        match self.id_type.as_str() {
+            "pg_catalog.text" | "character varying" => {
+                let id = format!("{alias}.{}::pg_catalog.text", self.id);
+                format!(
+                    "({id} OPERATOR(pg_catalog.<>) '' AND pg_catalog.strpos({id}, '/') OPERATOR(pg_catalog.=) 0)"
+                )
+            }
+            _ => "true".to_owned(),
+        }
+    }
+
+    /// Rewrites the rows whose path or depth is not what the links say, from the roots down, however deep they
+    /// come to lie. Answers how many.
     pub fn repair(&self) -> String {
         format!(
             "WITH RECURSIVE true_place(id, path, depth) AS (
-                 SELECT c.{id}, '/' OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/', 0 FROM {table} c WHERE {in_org} AND c.{parent} IS NULL
+                 SELECT c.{id}, '/' OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/', 0
+                   FROM {table} c WHERE {in_org} AND c.{parent} IS NULL AND {is_fit}
+                    AND pg_catalog.octet_length(c.{id}::pg_catalog.text) OPERATOR(pg_catalog.<=) {max_root}
                  UNION ALL
                  SELECT c.{id}, p.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/',
                         p.depth OPERATOR(pg_catalog.+) 1
                    FROM true_place p JOIN {table} c ON {in_org} AND c.{parent} OPERATOR(pg_catalog.=) p.id
-                  WHERE p.depth OPERATOR(pg_catalog.<) {max}),
+                  WHERE {is_fit} AND pg_catalog.octet_length(p.path) OPERATOR(pg_catalog.+) pg_catalog.octet_length(c.{id}::pg_catalog.text) OPERATOR(pg_catalog.<=) {max_child}),
              fixed AS (
                  UPDATE {table} AS t SET {path} = p.path, {depth} = p.depth
                    FROM true_place p
@@ -552,7 +569,9 @@ impl Sql {
             depth = self.depth,
             parent = self.parent,
             table = self.table,
-            max = self.max_depth,
+            max_root = path::MAX_BYTES - 2,
+            max_child = path::MAX_BYTES - 1,
+            is_fit = self.is_fit("c"),
             in_org = self.in_org("c"),
             in_org_t = self.in_org("t"),
         )

@@ -171,6 +171,39 @@ SELECT xmin AS before FROM tree.broken WHERE org_id = 2 AND id = 7 \gset
 SELECT * FROM crm_tree.repair_tree('tree.broken');
 SELECT xmin::text = :'before' AS left_alone FROM tree.broken WHERE org_id = 2 AND id = 7;
 SELECT * FROM crm_tree.check_tree('tree.broken') ORDER BY org, problem, id, detail;
+-- What hangs deeper than it may is placed where it hangs, and named for that.
+CREATE TABLE tree.deep (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('tree.deep', 'id', 'parent', max_depth => 2);
+INSERT INTO tree.deep VALUES (1, 1, NULL), (1, 2, 1), (1, 3, 2), (1, 10, NULL);
+SET session_replication_role = replica;
+UPDATE tree.deep SET parent = 10 WHERE id = 1;
+RESET session_replication_role;
+SELECT * FROM crm_tree.repair_tree('tree.deep');
+SELECT id, materialized_path, depth FROM tree.deep ORDER BY id;
+SELECT * FROM crm_tree.check_tree('tree.deep');
+UPDATE tree.deep SET parent = NULL WHERE id = 1;
+SELECT * FROM crm_tree.check_tree('tree.deep');
+-- What is no path is as good as none: the node moves, and those below it go along.
+INSERT INTO tree.deep VALUES (2, 1, NULL), (2, 2, 1), (2, 3, 2);
+SET session_replication_role = replica;
+UPDATE tree.deep SET parent = 2, materialized_path = '//' WHERE org_id = 2 AND id = 2;
+RESET session_replication_role;
+SELECT * FROM crm_tree.repair_tree('tree.deep', '2');
+UPDATE tree.deep SET parent = 1 WHERE org_id = 2 AND id = 2;
+SELECT id, parent, materialized_path FROM tree.deep WHERE org_id = 2 ORDER BY id;
+SELECT * FROM crm_tree.repair_tree('tree.deep', '2');
+SELECT * FROM crm_tree.check_tree('tree.deep');
+-- Ids that no path can hold, from a time without triggers.
+INSERT INTO tree.slash VALUES (2, 'a', NULL), (2, 'b', 'a');
+DELETE FROM tree.slash WHERE org_id = 1;
+SELECT crm_tree.attach_tree('tree.slash', 'id', 'parent');
+SET session_replication_role = replica;
+INSERT INTO tree.slash VALUES (2, 'a/c', NULL, '/a/c/', 0), (2, '', 'a', NULL, NULL), (2, 'd', 'b', NULL, NULL);
+RESET session_replication_role;
+SELECT * FROM crm_tree.check_tree('tree.slash') ORDER BY id, problem;
+SELECT * FROM crm_tree.repair_tree('tree.slash');
+SELECT * FROM crm_tree.check_tree('tree.slash') ORDER BY id, problem;
+SELECT * FROM tree.slash ORDER BY id;
 SELECT crm_tree.detach_tree('tree.word');
 INSERT INTO tree.word (org_id, id, parent) VALUES ('o', 'q', 'é') RETURNING materialized_path;
 
