@@ -27,6 +27,7 @@ pub struct Column {
     pub deterministic: bool,
     /// Computed from others, when the triggers before the row have run.
     pub generated: bool,
+    pub identity: bool,
 }
 
 /// `name` as an SQL identifier, always quoted.
@@ -115,7 +116,7 @@ impl Table {
             "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull,
                     COALESCE((SELECT collisdeterministic FROM pg_catalog.pg_collation
                                WHERE oid OPERATOR(pg_catalog.=) a.attcollation), true),
-                    a.attgenerated OPERATOR(pg_catalog.<>) ''
+                    a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.<>) ''
                FROM pg_catalog.pg_attribute a
               WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name
                 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped";
@@ -127,6 +128,7 @@ impl Table {
                 not_null: flag(row, 3).unwrap_or(false),
                 deterministic: flag(row, 4).unwrap_or(true),
                 generated: flag(row, 5).unwrap_or(false),
+                identity: flag(row, 6).unwrap_or(false),
             })
         })
         .pop()

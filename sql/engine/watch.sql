@@ -50,7 +50,7 @@ REVOKE ALL ON FUNCTION crm_tree._with_below(oid[]) FROM PUBLIC;
 -- hold a partition each, and would wait for one another.
 CREATE FUNCTION crm_tree._policy_shape(expression pg_node_tree) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT regexp_replace($1::text, ' :(?!(?:opno|args|varno|varattno|varlevelsup|funcid|arg|resulttype) )\w+ (?:\([b ]*\)|[^ (){}]+)', '', 'g')
+    SELECT regexp_replace($1::text, ' :(?!(?:opno|args|varno|varattno|varlevelsup|funcid|arg|resulttype) )[[:alnum:]_]+ (?:[(][b ]*[)]|[^ (){}]+)', '', 'g')
 $$;
 COMMENT ON FUNCTION crm_tree._policy_shape(pg_node_tree) IS 'Private: an expression without what follows from the operators, functions and columns in it, and what differs from version to version.';
 
@@ -162,6 +162,9 @@ COMMENT ON FUNCTION crm_tree._expect_current_walls(oid[]) IS 'Private: 40001 whe
 CREATE FUNCTION crm_tree._wall_off(relation oid, closed boolean) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_wall_off_wrapper';
 COMMENT ON FUNCTION crm_tree._wall_off(oid, boolean) IS 'Private: closes a table to everybody by the policy crm_tree_walled_off, or takes that away. False where the table is gone.';
+CREATE FUNCTION crm_tree._lock_against_children(relations oid[]) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_lock_against_children_wrapper';
+COMMENT ON FUNCTION crm_tree._lock_against_children(oid[]) IS 'Private: nobody gives these tables a child, or takes one away, to the end of the transaction.';
 CREATE FUNCTION crm_tree._raise_wall("table" regclass, org_column text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_raise_wall_wrapper';
 COMMENT ON FUNCTION crm_tree._raise_wall(regclass, text) IS 'Private: puts the wall up on one partition or child, as its owner.';
@@ -233,11 +236,8 @@ BEGIN
         joining := crm_tree._with_below(ARRAY(
             SELECT m.oid FROM unnest(members) AS m(oid) WHERE NOT EXISTS (SELECT FROM crm_tree.wall_standing s WHERE s.relation = m.oid)));
         EXIT WHEN joining IS NULL OR joining <@ locked;
-        FOR shown IN
-            SELECT c.oid::regclass FROM pg_class c WHERE c.oid = ANY (joining) AND NOT c.oid = ANY (locked) AND c.relkind IN ('r', 'p') ORDER BY c.oid
-        LOOP
-            EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', shown);
-        END LOOP;
+        PERFORM crm_tree._lock_against_children(ARRAY(
+            SELECT c.oid FROM pg_class c WHERE c.oid = ANY (joining) AND NOT c.oid = ANY (locked) AND c.relkind IN ('r', 'p') ORDER BY c.oid));
         locked := locked || joining;
         below := crm_tree._with_below(touched);
         SELECT array_agg(DISTINCT f.relation), array_agg(DISTINCT f.root) INTO members, roots
@@ -274,7 +274,7 @@ BEGIN
                 HINT = 'A superuser or a wall administrator takes walls down by SELECT crm_tree.unprotect(…), on the table above.';
         END IF;
         INSERT INTO crm_tree.wall (relation, org_column) VALUES (found.relation, found.attname) ON CONFLICT (relation) DO NOTHING;
-        PERFORM crm_tree._wall_event_logged('detached', found.relation, 'was detached, and keeps its wall');
+        PERFORM crm_tree._wall_event_logged('detached', found.relation::regclass, 'was detached, and keeps its wall');
         -- What a command has not touched it has not lowered; and nobody's command is refused for another's table.
         IF found.relation = ANY (below) THEN
             members := array_append(members, found.relation);
@@ -302,9 +302,9 @@ BEGIN
             RAISE EXCEPTION 'temporary table % cannot be a child of the protected table %', found.relation::regclass, found.root::regclass
                 USING ERRCODE = 'feature_not_supported', HINT = 'Make an ordinary or an UNLOGGED table: nothing sees a temporary one go with its session.';
         END IF;
-        PERFORM crm_tree._raise_wall(found.relation, found.org_column);
+        PERFORM crm_tree._raise_wall(found.relation::regclass, found.org_column::text);
         PERFORM crm_tree._protect_histories(ARRAY[found.relation]);
-        PERFORM crm_tree._wall_event_logged('healed', found.relation, format('new below %s: the wall was put up', found.root::regclass));
+        PERFORM crm_tree._wall_event_logged('healed', found.relation::regclass, format('new below %s: the wall was put up', found.root::regclass));
         INSERT INTO crm_tree.wall_standing SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = found.relation;
         SELECT t.relation, c.relowner::regrole AS owner INTO above
           FROM crm_tree._trees() t JOIN pg_class c ON c.oid = t.relation
@@ -340,7 +340,7 @@ BEGIN
             PERFORM crm_tree._wall_alarm('lowered', found.relation, 'the wall was lowered: ' || shown, NULL);
             DELETE FROM crm_tree.wall_standing s WHERE s.relation = found.relation;
         ELSIF found.fault = 'truncate_trigger_off' THEN
-            PERFORM crm_tree._raise_wall(found.relation, found.org_column);
+            PERFORM crm_tree._raise_wall(found.relation::regclass, found.org_column::text);
             PERFORM crm_tree._wall_alarm('healed', found.relation, shown || '; it was enabled again', 'It stays enabled on a protected table.');
         ELSE
             RAISE EXCEPTION 'this would lower the wall of %', shown
@@ -360,7 +360,7 @@ BEGIN
         CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(members) f WHERE f.root = found.root);
         CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_faults(crm_tree._with_below(ARRAY[found.root])) f WHERE f.root = found.root);
         PERFORM crm_tree._wall_stands(found.root);
-        PERFORM crm_tree._wall_event_logged('stands', found.root, 'the wall is whole');
+        PERFORM crm_tree._wall_event_logged('stands', found.root::regclass, 'the wall is whole');
     END LOOP;
 
     FOR found IN
@@ -374,26 +374,34 @@ BEGIN
                 format('table %s now belongs to %s, who is under no row security', found.relation::regclass, quote_ident(found.is)),
                 format('ALTER TABLE %s OWNER TO %s;', found.relation::regclass, coalesce(quote_ident(found.was), 'an ordinary role')));
         ELSE
-            PERFORM crm_tree._wall_event_logged('owner', found.relation, format('belongs to %s, was %s''s', quote_ident(found.is), coalesce(quote_ident(found.was), 'nobody')));
+            PERFORM crm_tree._wall_event_logged('owner', found.relation::regclass, format('belongs to %s, was %s''s', quote_ident(found.is), coalesce(quote_ident(found.was), 'nobody')));
         END IF;
     END LOOP;
 
     UPDATE crm_tree.wall_standing s SET owner = s.owner WHERE s.relation = ANY (touched);
 
-    -- Tables with an org column in a watched schema.
+    -- Tables with an org column in a watched schema; those below others behind them.
     FOR found IN
-        SELECT c.oid, w.action, w.org_column
+        SELECT c.oid, w.action, w.org_column, top.oid AS top
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN crm_tree.watched_schema w ON w.schema = n.nspname
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = w.org_column AND NOT a.attisdropped
+         CROSS JOIN LATERAL (
+             WITH RECURSIVE up(oid, level) AS (
+                 SELECT c.oid, 0
+                 UNION ALL
+                 SELECT i.inhparent, up.level + 1 FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
+             SELECT up.oid, up.level FROM up ORDER BY up.level DESC, up.oid LIMIT 1) AS top
          WHERE altered AND c.oid = ANY (below) AND c.relkind IN ('r', 'p')
-           AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[c.oid]))
+         ORDER BY top.level, c.oid
     LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[found.oid]));
         shown := format('table %s has an org column "%s" and no wall', found.oid::regclass, found.org_column);
-        IF lenient OR found.action = 'warn' THEN
-            PERFORM crm_tree._wall_alarm('unwalled', found.oid, shown, format('SELECT crm_tree.protect(%L, %L);', found.oid::regclass, found.org_column));
+        -- Below a table without a wall no wall would stand, and that table was not touched.
+        IF lenient OR found.action = 'warn' OR found.action = 'protect' AND found.top <> found.oid THEN
+            PERFORM crm_tree._wall_alarm('unwalled', found.oid, shown, format('SELECT crm_tree.protect(%L, %L);', found.top::regclass, found.org_column));
         ELSIF found.action = 'protect' THEN
-            PERFORM crm_tree.protect(found.oid, found.org_column);
-            PERFORM crm_tree._wall_event_logged('protected', found.oid, 'made in a watched schema: the wall was put up');
+            PERFORM crm_tree.protect(found.oid::regclass, found.org_column::text);
+            PERFORM crm_tree._wall_event_logged('protected', found.oid::regclass, 'made in a watched schema: the wall was put up');
         ELSE
             INSERT INTO crm_tree.wall_pending VALUES (found.oid, found.org_column);
         END IF;
@@ -428,7 +436,7 @@ CREATE CONSTRAINT TRIGGER refuse_unwalled AFTER INSERT ON crm_tree.wall_pending 
 ALTER TABLE crm_tree.wall_pending ENABLE ALWAYS TRIGGER refuse_unwalled;
 
 CREATE FUNCTION crm_tree._watch_ddl() RETURNS event_trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET standard_conforming_strings = on AS $$
 DECLARE
     touched oid[];
     lent    record;
@@ -499,13 +507,17 @@ BEGIN
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_namespace'::regclass AND s.schema = d.object_name;
-    -- What went with its table is found by its name no more. Not by a query, which a snapshot that is kept answers with the names of
-    -- its time; a temporary one's is not that of its schema.
-    SELECT array_agg(DISTINCT t.oid) INTO touched
-      FROM pg_event_trigger_dropped_objects() d
-     CROSS JOIN LATERAL CAST(to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) AS oid) AS t(oid)
-     WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column') AND t.oid IS NOT NULL;
-    IF crm_tree._wall_is_moving(touched) THEN
+    -- A policy that is gone has no table any more but by names, which may be another's by now. Who drops it, or a trigger, a rule or
+    -- a column, has the table to himself to the end of the transaction: so it is looked for among those.
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column')) THEN
+        touched := ARRAY(
+            SELECT l.relation FROM pg_locks l
+             WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
+               AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()));
+    END IF;
+    -- While one wall is moved all others stand.
+    IF crm_tree._wall_is_moving(ARRAY(
+           SELECT f.relation FROM crm_tree._wall_faults(coalesce(touched, '{}')) f JOIN crm_tree.wall_standing s ON s.relation = f.relation)) THEN
         RETURN;
     END IF;
     PERFORM crm_tree._expect_current_walls(touched);
@@ -552,7 +564,7 @@ CREATE FUNCTION crm_tree._opened_by_our_end() RETURNS SETOF oid
         SELECT p.polrelid, p.polname, p.polpermissive, EXISTS (SELECT FROM going g WHERE g.classid = 'pg_policy'::regclass AND g.objid = p.oid) AS goes
           FROM pg_policy p)
     SELECT polrelid FROM policy JOIN pg_class c ON c.oid = polrelid AND c.relpersistence <> 't' GROUP BY polrelid
-    HAVING bool_or(goes AND NOT polpermissive) AND bool_or(polpermissive AND NOT goes) AND NOT bool_or(polname = 'crm_tree_walled_off')
+    HAVING bool_or(goes AND NOT polpermissive) AND bool_or(polpermissive AND NOT goes) AND NOT bool_or(polname = 'crm_tree_walled_off' AND NOT polpermissive)
      ORDER BY polrelid
 $$;
 COMMENT ON FUNCTION crm_tree._opened_by_our_end() IS 'Private: tables that would keep a permissive policy and lose a restrictive one with the extension.';
@@ -591,7 +603,7 @@ BEGIN
             RETURN;
         END IF;
     -- One statement that plainly names others need not lock what it does not touch.
-    ELSIF current_query() ~* '^\s*DROP\s+(SCHEMA|EXTENSION|LANGUAGE)\s[\w\s,]*;?\s*$'
+    ELSIF current_query() ~* '^[[:space:]]*DROP[[:space:]]+(SCHEMA|EXTENSION|LANGUAGE)[[:space:]][[:alnum:]_[:space:],]*;?[[:space:]]*$'
           AND current_query() !~* 'crm_tree|plpgsql' THEN
         RETURN;
     END IF;
@@ -653,7 +665,7 @@ $$;
 COMMENT ON FUNCTION crm_tree.unwatch_schema(text) IS 'Ends watch_schema(); false where it was not watched.';
 
 CREATE FUNCTION crm_tree.check_restore() RETURNS TABLE (code text, object text, detail text, fix text)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
     off record;
 BEGIN
@@ -675,7 +687,8 @@ BEGIN
     RETURN QUERY
         SELECT a.code, a.object, a.detail, a.fix FROM crm_tree.audit_walls(true) a
          WHERE a.code IN ('table_without_wall', 'wall_of_nothing', 'wall_not_registered', 'grant_of_nobody', 'event_trigger_disabled')
-            OR (a.object, a.code) IN (SELECT f.relation::regclass::text, f.fault FROM crm_tree._wall_faults() f)
+            OR EXISTS (SELECT FROM crm_tree._wall_faults() f
+                        WHERE f.fault = a.code AND (a.object = f.relation::regclass::text OR starts_with(a.object, f.relation::regclass::text || '.')))
             OR a.code = 'partition_without_wall'
         UNION ALL
         -- Closed, and so no hole, but not as protect() left it.
@@ -693,5 +706,5 @@ $$;
 COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Triggers that have to be are enabled ALWAYS again, and walls that are whole are watched from here on. For superusers.';
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
-    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._wall_off(oid, boolean),
+    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._wall_off(oid, boolean), crm_tree._lock_against_children(oid[]),
     crm_tree._opened_by_our_end(), crm_tree._close_before_drop(), crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;

@@ -208,6 +208,12 @@ pub fn lock(relation: Oid) {
     unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessExclusiveLock as i32) };
 }
 
+/// Waits until nobody gives the relation a child or takes one away, and keeps it so. It may be gone by then.
+pub fn lock_against_children(relation: Oid) {
+    // SAFETY: as above.
+    unsafe { pg_sys::LockRelationOid(relation, pg_sys::ShareUpdateExclusiveLock as i32) };
+}
+
 /// The type of a column as SQL writes it, qualified where it must be, and quoted only there.
 pub fn column_type(relation: Oid, column: i16) -> String {
     settings::quoting_what_must_be(|| {

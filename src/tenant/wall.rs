@@ -142,6 +142,7 @@ fn put_up(table: &Table, org_column: &str, strict: bool) {
         refuse_moved_wall(t, org_column);
         refuse_policy_before(t);
     }
+    refuse_identity(table, &column);
     refuse_null_orgs(table, &column);
     report_open_keys(table, org_column, strict);
 
@@ -329,6 +330,23 @@ fn refuse_outer_parent(table: &Table, org_column: &str) {
     }
 }
 
+/// Its default is to be the bound org.
+fn refuse_identity(table: &Table, column: &Column) {
+    if column.identity {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "column \"{}\" of {} is an identity column, which cannot hold an org",
+                column.name,
+                table.shown()
+            ),
+        )
+        .hint(format!("ALTER TABLE {} ALTER COLUMN {} DROP IDENTITY;", table.sql(), ident(&column.name)))
+        .table(&table.schema, &table.name)
+        .raise()
+    }
+}
+
 fn refuse_null_orgs(table: &Table, column: &Column) {
     if column.not_null {
         return;
@@ -477,9 +495,11 @@ fn lower(table: &Table) {
     };
     if relation::parents(table.oid).into_iter().any(|parent| protected::org_column(parent).is_some()) {
         // It stays behind that of what is above it.
+        notice!("{} stays behind the wall of what it is a partition or child of", table.shown());
         return forget(table);
     }
     let below = table.descendants();
+    refuse_shared_child(table, &below);
     if let Some(own) = below.iter().find(|t| !registered_column(t).is_empty()) {
         Refusal::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -495,12 +515,34 @@ fn lower(table: &Table) {
             // As its owner: what another put in its place is not this one's to alter.
             role::as_table_owner_confined(t.owner, || {
                 take_down(t);
-                ddl(&format!("ALTER TABLE ONLY {} ALTER COLUMN {} DROP DEFAULT", t.sql(), ident(column)));
+                if !t.column(column).is_some_and(|column| column.identity) {
+                    ddl(&format!("ALTER TABLE ONLY {} ALTER COLUMN {} DROP DEFAULT", t.sql(), ident(column)));
+                }
             });
         }
     });
     forget(table);
     watch::fell(table.oid);
+}
+
+/// A child of another protected table too: through this one its rows could be read without a wall.
+fn refuse_shared_child(table: &Table, below: &[Table]) {
+    let family: Vec<pg_sys::Oid> = std::iter::once(table).chain(below).map(|t| t.oid).collect();
+    for child in below {
+        let others = relation::parents(child.oid)
+            .into_iter()
+            .filter(|parent| !family.contains(parent) && protected::org_column(*parent).is_some());
+        if let Some(parent) = others.map(Table::get).next() {
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{}, below {}, is a child of {} too", child.shown(), table.shown(), parent.shown()),
+            )
+            .detail("Its wall would go, which that table needs.")
+            .hint(format!("First take it out of one of the two: ALTER TABLE {} NO INHERIT …;", child.sql()))
+            .table(&child.schema, &child.name)
+            .raise()
+        }
+    }
 }
 
 /// Takes the table's own row out of the registry.

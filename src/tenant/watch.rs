@@ -100,7 +100,7 @@ fn refuse_snapshot(relation: pg_sys::Oid) -> ! {
         ),
     )
     .detail("The snapshot may not show all that is joined with the table, nor how its wall stands now.")
-    .hint("BEGIN ISOLATION LEVEL READ COMMITTED;")
+    .hint("BEGIN ISOLATION LEVEL READ COMMITTED; or, for a command that takes no block, SET default_transaction_isolation = 'read committed';")
     .raise()
 }
 
@@ -111,14 +111,20 @@ fn _wall_off(table: pg_sys::Oid, closed: bool) -> bool {
     relation::lock(table);
     let Some(table) = Table::find(table) else { return false };
     let sql = table.sql();
-    // The prefix: protect() and unprotect() take it away.
+    // The prefix: protect() and unprotect() take it away. Another of that name is no policy of ours.
     moving(vec![table.oid], || {
-        ddl(&match closed {
-            true => format!("CREATE POLICY crm_tree_walled_off ON {sql} AS RESTRICTIVE USING (false)"),
-            false => format!("DROP POLICY IF EXISTS crm_tree_walled_off ON {sql}"),
-        });
+        ddl(&format!("DROP POLICY IF EXISTS crm_tree_walled_off ON {sql}"));
+        if closed {
+            ddl(&format!("CREATE POLICY crm_tree_walled_off ON {sql} AS RESTRICTIVE USING (false)"));
+        }
     });
     true
+}
+
+/// Waits until nobody gives these tables a child or takes one away, and keeps it so to the end of the transaction.
+#[pg_extern(sql = false)]
+fn _lock_against_children(relations: Vec<pg_sys::Oid>) {
+    relations.into_iter().for_each(relation::lock_against_children);
 }
 
 /// The wall of the table and of all below it stands as we left it; from here on the event triggers

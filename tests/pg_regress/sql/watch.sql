@@ -194,7 +194,126 @@ ALTER TABLE watch.t3 OWNER TO watch_owner;
 RESET ROLE;
 SELECT kind, relation, detail FROM watch.events();
 
+-- A policy that is dropped is known by names: whoever has a schema may have given them to another table by the time somebody looks.
+SET client_min_messages = warning;
+GRANT CREATE ON DATABASE :DBNAME TO watch_owner;
+CREATE SCHEMA watch_a AUTHORIZATION watch_owner;
+CREATE SCHEMA watch_b AUTHORIZATION watch_owner;
+SET ROLE watch_owner;
+CREATE TABLE watch_a.t (org_id bigint NOT NULL, secret text);
+CREATE TABLE watch_b.t (org_id bigint NOT NULL, secret text);
+SELECT crm_tree.protect('watch_a.t'), crm_tree.protect('watch_b.t');
+RESET ROLE;
+-- As if another session did it meanwhile.
+CREATE FUNCTION watch.swaps() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_type IN ('policy', 'trigger')) THEN
+        ALTER SCHEMA watch_a RENAME TO watch_c;
+        ALTER SCHEMA watch_b RENAME TO watch_a;
+        ALTER SCHEMA watch_c RENAME TO watch_b;
+    END IF;
+END $$;
+CREATE FUNCTION watch.hides() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN ALTER SCHEMA watch_a RENAME TO watch_c; END $$;
+CREATE EVENT TRIGGER a_swaps ON sql_drop EXECUTE FUNCTION watch.swaps();
+SET ROLE watch_owner;
+DROP POLICY crm_tree_wall ON watch_a.t;  -- SHOULD FAIL
+DROP TRIGGER crm_tree_refuse_truncate ON watch_a.t;  -- SHOULD FAIL
+BEGIN;
+LOCK TABLE watch_b.t;
+DROP POLICY crm_tree_wall ON watch_a.t;  -- SHOULD FAIL, too
+ROLLBACK;
+-- ... or while one that may be moved is moved: the names of protect()'s own statements
+SELECT crm_tree.protect('watch_a.t');
+RESET ROLE;
+DROP EVENT TRIGGER a_swaps;
+CREATE EVENT TRIGGER a_hides ON sql_drop EXECUTE FUNCTION watch.hides();
+SET ROLE watch_owner;
+DROP POLICY crm_tree_wall ON watch_a.t;  -- SHOULD FAIL
+RESET ROLE;
+DROP EVENT TRIGGER a_hides;
+SELECT count(*) FROM crm_tree._wall_faults();
+REVOKE CREATE ON DATABASE :DBNAME FROM watch_owner;
+DROP SCHEMA watch_a, watch_b CASCADE;
+
+-- A child of two protected tables needs the wall of each.
+SET ROLE watch_owner;
+CREATE TABLE watch.one (org_id bigint NOT NULL, x text);
+CREATE TABLE watch.two (org_id bigint NOT NULL, x text);
+SELECT crm_tree.protect('watch.one'), crm_tree.protect('watch.two');
+CREATE TABLE watch.both () INHERITS (watch.one, watch.two);
+SELECT crm_tree.unprotect('watch.one');  -- SHOULD FAIL
+ALTER TABLE watch.both NO INHERIT watch.two;
+SELECT crm_tree.unprotect('watch.one');
+ALTER TABLE watch.both NO INHERIT watch.one;
+ALTER TABLE watch.both INHERIT watch.two;
+-- One that is registered itself stays behind the wall above it.
+SELECT crm_tree.protect('watch.both');
+SELECT crm_tree.unprotect('watch.both');
+SELECT relrowsecurity FROM pg_class WHERE oid = 'watch.both'::regclass;
+
+-- An identity column is no org.
+CREATE TABLE watch.counted (org_id bigint GENERATED ALWAYS AS IDENTITY);
+SELECT crm_tree.protect('watch.counted');  -- SHOULD FAIL
+ALTER TABLE watch.counted ALTER org_id DROP IDENTITY;
+SELECT crm_tree.protect('watch.counted');
+ALTER TABLE watch.counted ALTER org_id DROP DEFAULT, ALTER org_id ADD GENERATED ALWAYS AS IDENTITY;
+SELECT crm_tree.unprotect('watch.counted');
+RESET ROLE;
+
+-- With strings as they were before SQL
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+ALTER TABLE watch.two ADD y int;
+ALTER TABLE watch.two DISABLE ROW LEVEL SECURITY;  -- SHOULD FAIL
+SELECT count(*) FROM crm_tree.audit_walls() WHERE object ~ '^watch[.](one|two)';
+SELECT crm_tree.protect('watch.two');
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+
+-- What does not stand is told, whatever the audit calls it.
+SET session_replication_role = replica;
+CREATE POLICY aaa ON watch.two AS RESTRICTIVE USING (true);
+CREATE RULE r AS ON INSERT TO watch.two DO ALSO NOTHING;
+RESET session_replication_role;
+SELECT code, object FROM crm_tree.check_restore() WHERE object ~ '^watch.two';
+SELECT crm_tree.unprotect('watch.two');
+DROP POLICY aaa ON watch.two;
+DROP RULE r ON watch.two;
+
+-- A watched schema: a partitioned table with its partitions, and what is below a table that was there before.
+CREATE SCHEMA watch_later AUTHORIZATION watch_owner;
+SET ROLE watch_owner;
+CREATE TABLE watch_later.p (id int) PARTITION BY LIST (id);
+CREATE TABLE watch_later.p1 PARTITION OF watch_later.p FOR VALUES IN (1);
+CREATE TABLE watch_later.old (org_id bigint NOT NULL, id int) PARTITION BY LIST (id);
+RESET ROLE;
+SET client_min_messages = error;
+SELECT crm_tree.watch_schema('watch_later');
+SET client_min_messages = warning;
+SET ROLE watch_owner;
+ALTER TABLE watch_later.p ADD COLUMN org_id bigint NOT NULL;
+CREATE TABLE watch_later.old_1 PARTITION OF watch_later.old FOR VALUES IN (1);
+RESET ROLE;
+SELECT relation::regclass FROM crm_tree.wall WHERE relation::regclass::text ~ 'watch_later' ORDER BY 1;
+SELECT relation::regclass, root::regclass FROM crm_tree._wall_family() WHERE relation::regclass::text ~ 'watch_later' ORDER BY 1;
+DROP SCHEMA watch_later CASCADE;
+
+-- Default privileges of the installing role would be those of the registries.
+BEGIN;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO watch_other;
+SAVEPOINT before;
+DROP EXTENSION crm_tree CASCADE;
+CREATE EXTENSION crm_tree;  -- SHOULD FAIL
+ROLLBACK TO before;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM watch_other;
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+DROP EXTENSION crm_tree CASCADE;
+CREATE EXTENSION crm_tree;  -- SHOULD FAIL
+ROLLBACK;
+
+SET client_min_messages = error;
 DROP SCHEMA watch CASCADE;
+SET client_min_messages = warning;
 SELECT count(*) FROM crm_tree.wall_standing s WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.relation);
 DROP OWNED BY watch_owner, watch_other, watch_bypass;
 DROP ROLE watch_owner, watch_other, watch_bypass;
