@@ -83,8 +83,11 @@ CREATE FUNCTION crm_tree._is_before_wall(policy pg_policy) RETURNS boolean
     AS 'SELECT NOT $1.polpermissive AND $1.polname::text COLLATE "C" < ''crm_tree_wall''';
 COMMENT ON FUNCTION crm_tree._is_before_wall(pg_policy) IS 'Private: would PostgreSQL ask the policy before the wall''s, of every org''s rows?';
 CREATE FUNCTION crm_tree._behind_wall(policy pg_policy) RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS 'SELECT format(''ALTER POLICY %I ON %s RENAME TO %I;'', $1.polname, $1.polrelid::regclass, (''zz_'' || $1.polname)::name)';
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('ALTER POLICY %I ON %s RENAME TO %I;', $1.polname, $1.polrelid::regclass,
+                  (SELECT f.name FROM generate_series(1, 9) AS n CROSS JOIN LATERAL CAST(repeat('zz_', n) || $1.polname AS name) AS f(name)
+                    WHERE NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = $1.polrelid AND p.polname = f.name) ORDER BY n LIMIT 1))
+$$;
 COMMENT ON FUNCTION crm_tree._behind_wall(pg_policy) IS 'Private: the SQL that gives the policy a name which sorts behind the wall''s.';
 
 -- Asked of few: of a database in order, of none.
@@ -112,6 +115,9 @@ CREATE FUNCTION crm_tree._protecting(relations oid[]) RETURNS TABLE (relation oi
                FROM pg_attribute a
               WHERE a.attrelid = w.relation AND a.attname = w.org_column
                 AND a.atttypid NOT IN ('uuid'::regtype, 'int8'::regtype, 'int4'::regtype, 'int2'::regtype, 'text'::regtype, 'varchar'::regtype)),
+            (SELECT CASE WHEN a.attidentity = '' THEN 'Its org column is generated: keep the org in a column of its own.'
+                         ELSE 'Its org column is an identity column: ALTER TABLE … ALTER COLUMN … DROP IDENTITY first.' END
+               FROM pg_attribute a WHERE a.attrelid = w.relation AND a.attname = w.org_column AND (a.attgenerated <> '' OR a.attidentity <> '')),
             (SELECT 'Its org column has a nondeterministic collation, under which two orgs can be equal: give it another.'
                FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation
               WHERE a.attrelid = w.relation AND a.attname = w.org_column AND NOT l.collisdeterministic),
@@ -126,7 +132,9 @@ CREATE FUNCTION crm_tree._protecting(relations oid[]) RETURNS TABLE (relation oi
           FROM whole w)
     SELECT a.relation,
            CASE WHEN h.obstacle IS NULL THEN
-               coalesce((SELECT string_agg(crm_tree._behind_wall(p), ' ' ORDER BY p.oid) || ' ' FROM down d JOIN pg_policy p ON p.polrelid = d.relation
+               -- Several findings of one table have this cure, and each is to run behind the others.
+               coalesce((SELECT string_agg(format('DO %L;', format('BEGIN IF EXISTS (SELECT FROM pg_policy WHERE polrelid = %L::regclass AND polname = %L) THEN %s END IF; END',
+                                                                   p.polrelid::regclass, p.polname, crm_tree._behind_wall(p))), ' ' ORDER BY p.oid) || ' ' FROM down d JOIN pg_policy p ON p.polrelid = d.relation
                           WHERE d.top = h.top AND crm_tree._is_before_wall(p)), '')
                || crm_tree._with_schema(h.top, false, format('SELECT crm_tree.protect(%L, %L);', h.top::regclass::text, a.org_column)) END,
            h.obstacle
@@ -734,10 +742,44 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
      CROSS JOIN LATERAL aclexplode(d.defaclacl) x JOIN holder h ON h.oid = x.grantee
      WHERE d.defaclobjtype = 'r' AND x.grantee <> d.defaclrole AND NOT h.rolsuper
     UNION ALL
-    SELECT 'schema_create', 'fix', quote_ident(n.nspname), 'Everybody may create functions and tables in it, and have them found in place of others''.',
+    SELECT 'schema_create', 'fix', quote_ident(n.nspname) || CASE WHEN x.grantee <> 0 THEN ' to ' || h.name ELSE '' END,
+           CASE WHEN n.nspname = 'crm_tree' THEN 'What is made in it is found in place of the extension''s own, and runs as its owner.'
+                ELSE 'Everybody may create functions and tables in it, and have them found in place of others''.' END,
            string_agg(crm_tree._revoking('CREATE', NULL, format('SCHEMA %I', n.nspname), n.nspowner, x.grantee, x.grantor, n.nspacl), ' ')
-      FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE'
-     GROUP BY n.nspname
+      FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) x JOIN holder h ON h.oid = x.grantee
+     WHERE x.privilege_type = 'CREATE' AND (x.grantee = 0 OR n.nspname = 'crm_tree' AND x.grantee <> n.nspowner AND NOT h.rolsuper)
+     GROUP BY n.nspname, x.grantee, h.name
+    UNION ALL
+    -- What the extension has not handed out itself.
+    SELECT 'extension_grant', 'fix', r.kind || ' of crm_tree to ' || r.holder,
+           CASE r.kind WHEN 'tables' THEN 'A trigger there runs with the rights of the extension''s owner, and who may empty or read them lowers walls and forges tokens: '
+                       ELSE 'They are the extension''s own, and check nothing: ' END || string_agg(r.names, ', ' ORDER BY r.names) || '.',
+           string_agg(coalesce(r.others, format('REVOKE %s ON %s %s FROM %s CASCADE;', r.rights, r.target, r.names, r.holder)), ' ' ORDER BY r.rights, r.names)
+      FROM (SELECT o.kind, o.target, o.holder, o.rights, o.others, string_agg(DISTINCT o.name, ', ') AS names
+              FROM (SELECT g.kind, g.target, g.name, h.name AS holder, string_agg(g.privilege_type || coalesce(g.columns, ''), ', ' ORDER BY g.columns, g.privilege_type) AS rights,
+                           CASE WHEN bool_or(g.grantor <> g.owner) THEN
+                               string_agg(crm_tree._revoking(g.privilege_type, g.columns, g.target || ' ' || g.name, g.owner, g.grantee, g.grantor, g.acl), ' ') END AS others
+                      FROM (SELECT 'tables' AS kind, 'TABLE' AS target, c.oid::regclass::text AS name, c.relowner AS owner, a.columns, a.acl, a.at_first, x.*
+                              FROM pg_class c
+                             CROSS JOIN LATERAL (
+                                 SELECT NULL AS columns, c.relacl AS acl,
+                                        coalesce((SELECT i.initprivs FROM pg_init_privs i WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0), acldefault('r', c.relowner)) AS at_first
+                                 UNION ALL
+                                 SELECT format(' (%I)', t.attname), t.attacl, NULL FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL) AS a
+                             CROSS JOIN LATERAL aclexplode(a.acl) x
+                             WHERE c.relnamespace = 'crm_tree'::regnamespace
+                            UNION ALL
+                            SELECT 'functions', 'ROUTINE', p.oid::regprocedure::text, p.proowner, NULL, p.proacl,
+                                   coalesce((SELECT i.initprivs FROM pg_init_privs i WHERE i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid), acldefault('f', p.proowner)), x.*
+                              FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) x
+                             WHERE p.pronamespace = 'crm_tree'::regnamespace AND starts_with(p.proname, '_')) g
+                      JOIN holder h ON h.oid = g.grantee
+                     WHERE g.grantee <> g.owner AND NOT h.rolsuper
+                       AND (g.kind = 'functions' OR g.privilege_type <> 'SELECT' OR g.name = 'crm_tree.signing_key')
+                       AND NOT EXISTS (SELECT FROM aclexplode(g.at_first) y WHERE y.grantee = g.grantee AND y.privilege_type = g.privilege_type)
+                     GROUP BY g.kind, g.target, g.name, h.name) AS o
+             GROUP BY o.kind, o.target, o.holder, o.rights, o.others) AS r
+     GROUP BY r.kind, r.holder
     UNION ALL
     SELECT 'domain_of_another', 'fix', a.name || '.' || quote_ident(t.attname),
            format('%s: a check sees the column''s values of every org.', string_agg(DISTINCT d.why, ', '))
@@ -940,7 +982,7 @@ COMMENT ON FUNCTION crm_tree._audit_settings() IS 'Private: findings about setti
 -- Definer: the registries have no policy. For pg_monitor, as the server's own statistics are; the findings are a map for an attacker.
 CREATE FUNCTION crm_tree.audit_walls(include_accepted boolean DEFAULT false)
     RETURNS TABLE (code text, severity text, object text, detail text, fix text)
-    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off AS $$
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = off SET standard_conforming_strings = on AS $$
     SELECT f.code, CASE WHEN a.code IS NULL THEN f.severity ELSE 'accepted' END, f.object, f.detail, f.fix
       FROM (SELECT 1 AS place, * FROM crm_tree._audit_tables()
             UNION ALL SELECT 2, * FROM crm_tree._audit_policies()
@@ -991,7 +1033,7 @@ BEGIN
     ELSIF found = 'info' THEN
         RAISE EXCEPTION 'finding % of % is for information, and there is nothing to accept', $1, $2
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'crm_tree.assert_walls() does not count it.';
-    ELSIF $3 !~ '\S' THEN
+    ELSIF btrim($3, E' \t\r\n') = '' THEN
         RAISE EXCEPTION 'a finding is accepted for a reason'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT crm_tree.accept_finding(''bypassrls'', ''backup'', ''pg_dump runs as it'');';
     END IF;

@@ -14,6 +14,14 @@ BEGIN
         RAISE EXCEPTION 'schema "crm_tree" exists and is not an empty one of the installing role'
             USING ERRCODE = 'duplicate_schema', HINT = 'Drop it, or give it to the installing role empty: DROP SCHEMA crm_tree;';
     END IF;
+    -- They would hand out the registries, whose triggers run as the installing role, or take from everybody what everybody calls.
+    IF EXISTS (SELECT FROM pg_catalog.pg_default_acl d
+                WHERE d.defaclrole = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+                  AND (d.defaclnamespace = 0 OR d.defaclnamespace = 'crm_tree'::pg_catalog.regnamespace)) THEN
+        RAISE EXCEPTION 'the default privileges of role "%" would be those of the extension''s own tables and functions', current_user
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Let another superuser create it, or take them back while you do: \ddp shows them, ALTER DEFAULT PRIVILEGES changes them.';
+    END IF;
 END
 $$;
 

@@ -280,6 +280,22 @@ ALTER SYSTEM SET session_replication_role = replica;
 -- 49: who says who may bind what
 GRANT EXECUTE ON FUNCTION crm_tree.grant_org(text, uuid, boolean) TO audit_owner;
 SELECT crm_tree.grant_service_door('audit_app');
+-- 52: what the extension keeps to itself
+GRANT SELECT, INSERT, TRUNCATE, REFERENCES, TRIGGER ON ALL TABLES IN SCHEMA crm_tree TO audit_app;
+GRANT TRIGGER ON crm_tree.wall TO audit_heir WITH GRANT OPTION;
+SET ROLE audit_heir;
+GRANT TRIGGER ON crm_tree.wall TO audit_owner_too;
+RESET ROLE;
+GRANT SELECT (secret), UPDATE (key_id) ON crm_tree.signing_key TO audit_heir;
+GRANT EXECUTE ON FUNCTION crm_tree._close_before_drop(), crm_tree._walls() TO audit_app;
+GRANT CREATE ON SCHEMA crm_tree TO audit_app;
+-- 53: policies that are open and asked first
+SET ROLE audit_owner;
+SELECT holes.make('t53_first', false);
+CREATE POLICY aaa ON holes.t53_first AS RESTRICTIVE USING (true);
+CREATE POLICY zz_aaa ON holes.t53_first AS RESTRICTIVE USING (true);
+CREATE POLICY mine ON holes.t53_first USING (true) WITH CHECK (true);
+RESET ROLE;
 -- 23 to 26: foreign table, publication, schema, settings
 CREATE FOREIGN DATA WRAPPER audit_fdw;
 CREATE SERVER audit_server FOREIGN DATA WRAPPER audit_fdw;
@@ -368,13 +384,15 @@ SELECT crm_tree.protect('holes.t50_target');
 CREATE TABLE holes.t50_null (org_id bigint NOT NULL, id int, target int REFERENCES holes.t50_target ON UPDATE SET NULL, PRIMARY KEY (org_id, id));
 CREATE TABLE holes.t50_type (org_id text NOT NULL, id int, target int REFERENCES holes.t50_target, PRIMARY KEY (org_id, id));
 SELECT crm_tree.protect('holes.t50_null'), crm_tree.protect('holes.t50_type');
+CREATE TABLE holes.t50_computed (org_id bigint GENERATED ALWAYS AS (1) STORED);
+CREATE TABLE holes.t50_counted (org_id bigint GENERATED ALWAYS AS IDENTITY);
 CREATE TABLE holes.t50_grouped (org_id bigint NOT NULL, id int PRIMARY KEY, other text);
 SELECT crm_tree.protect('holes.t50_grouped');
 CREATE VIEW holes.v50 WITH (security_invoker = true) AS SELECT id, other FROM holes.t50_grouped GROUP BY id;
 RESET ROLE;
 RESET session_replication_role;
 SELECT severity, code, object, detail, fix FROM crm_tree.audit_walls() WHERE severity = 'fix' AND object ~ '50';
-DROP TABLE holes.t50_domain, holes.t50_parent, holes.t50_child, holes.t50_far, holes.t50_two, holes.t50_target, holes.t50_null, holes.t50_type, holes.t50_grouped CASCADE;
+DROP TABLE holes.t50_domain, holes.t50_parent, holes.t50_child, holes.t50_far, holes.t50_two, holes.t50_target, holes.t50_null, holes.t50_type, holes.t50_computed, holes.t50_counted, holes.t50_grouped CASCADE;
 -- Statistics of expressions: of an index that a fix has made anew, and of a partition's.
 SELECT code, object, fix IS NOT NULL AS has_fix FROM crm_tree.audit_walls() WHERE code = 'expression_statistics';
 SELECT fix FROM crm_tree.audit_walls() WHERE code = 'expression_statistics'
