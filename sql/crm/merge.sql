@@ -72,11 +72,11 @@ BEGIN
          WHERE k.org_id = org AND k.parent_account_id = target AND k.child_account_id = t.child_account_id
     )
     SELECT count(*) INTO links_added_up FROM twice;
-    -- also where one of them is the parent in the tree.
+    -- also where one of them is the parent in the tree, and the other by a link.
     WITH twice AS (
         DELETE FROM @schema@.account_link l USING @schema@.account c
          WHERE l.org_id = org AND l.parent_account_id IN (source, target)
-           AND c.org_id = org AND c.account_id = l.child_account_id AND c.parent_account_id IN (source, target)
+           AND c.org_id = org AND c.account_id = l.child_account_id AND c.parent_account_id IN (source, target) AND c.parent_account_id <> l.parent_account_id
         RETURNING l.child_account_id, l.ownership_pct
     ), added AS (
         UPDATE @schema@.account c SET ownership_pct = least(100, c.ownership_pct + t.ownership_pct) FROM twice t

@@ -8,6 +8,7 @@ use crate::pg::{session, settings};
 use crate::tree::attach::Tree;
 use crate::tree::deferred;
 use crate::tree::links::{LinkSql, Links};
+use crate::tree::preview::as_key;
 use pgrx::prelude::*;
 
 /// Answers `rollup`.
@@ -21,6 +22,8 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
         .hint("Bind one first: BEGIN; SELECT crm_tree.bind_org('<org>'); … COMMIT;")
         .raise()
     };
+    let top = top.map(|top| as_key(&tree, top));
+    let top = top.as_deref();
     let s = &tree.sql;
     let in_org = |alias: &str, column: &str| {
         format!("{alias}.{column} OPERATOR(pg_catalog.=) {}::{}", literal(&org), s.org_type)

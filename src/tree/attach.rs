@@ -345,15 +345,25 @@ fn add_keys(caller: pg_sys::Oid, table: &Table, c: &Columns, on_delete: OnDelete
     add_foreign_key(caller, table, &key);
 }
 
-/// The foreign key of the edges, if it is there: its name, and the letter of what it does on delete.
+/// The foreign key of the edges, if it is there: its name, and the letter of what it does on delete, `x` where that
+/// would null the org, or where it is not checked as ours is.
 pub fn parent_key(table: &Table, c: &Columns) -> Option<(String, String)> {
     rows(
-        "SELECT k.conname::text, k.confdeltype::text FROM pg_catalog.pg_constraint k
-          WHERE k.conrelid = $1 AND k.confrelid = $1 AND k.contype = 'f' AND k.conparentid = 0
-            AND (SELECT array_agg(a.attname::text ORDER BY u.n)
-                   FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
-                   JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $2 LIMIT 1",
-        &[table.oid.into(), vec![c.org.clone(), c.parent.clone()].into()],
+        "WITH key AS (
+             SELECT k.conname::text AS name, (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
+                            JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) AS ours,
+                    (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.confkey) WITH ORDINALITY AS u(num, n)
+                       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) AS theirs,
+                    CASE WHEN k.confmatchtype = 's' AND k.convalidated AND (k.confdeltype <> 'n' OR k.confdelsetcols = k.conkey[2:2])
+                         THEN k.confdeltype::text ELSE 'x' END AS does
+               FROM pg_catalog.pg_constraint k
+              WHERE k.conrelid = $1 AND k.confrelid = $1 AND k.contype = 'f' AND k.conparentid = 0)
+         SELECT name, does FROM key WHERE ours = $2 AND theirs = $3 ORDER BY does = 'x' LIMIT 1",
+        &[
+            table.oid.into(),
+            vec![c.org.clone(), c.parent.clone()].into(),
+            vec![c.org.clone(), c.id.clone()].into(),
+        ],
         |row| (catalog::text(row, 1), catalog::text(row, 2)),
     )
     .pop()

@@ -140,10 +140,8 @@ fn ancestors_as_of(
         "WITH RECURSIVE {up}
          SELECT id::text, parent::text, '/' || string_agg(id::text, '/') OVER (ORDER BY level DESC) || '/',
                 (row_number() OVER (ORDER BY level DESC) - 1)::text
-           FROM up ORDER BY level DESC",
+           FROM up WHERE level > 0 ORDER BY level DESC",
         up = past.up(),
     );
-    let mut found = past.read(&sql, id, at);
-    found.retain(|(node, ..)| node != id);
-    TableIterator::new(found)
+    TableIterator::new(past.read(&sql, id, at))
 }

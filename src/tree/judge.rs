@@ -99,14 +99,40 @@ fn judge(links: &Links, sql: &LinkSql, org: &str, id: &str) {
         let edges = spi::read::<2>(&sql.edges_above(), node())
             .into_iter()
             .filter_map(|[child, parent]| Some((child?, parent?)));
-        refuse_cycle(links, &shortest_way_round(id, edges));
+        let facts = relation::facts(links.tree);
+        faults::raise(cycle(&shortest_way_round(id, edges)), &facts.schema, &facts.name);
     }
-    if let Some(overowned) = sql.overowned()
-        && let Some([sum, least]) = spi::read::<2>(&overowned, node()).into_iter().next()
-    {
-        let least = least.filter(|least| least.starts_with('-'));
-        refuse_ownership(links.tree, id, &least.or(sum).unwrap_or_default());
+    if let Some(share) = overowned(sql, org, id, false) {
+        refuse_ownership(links.tree, id, &share);
     }
+}
+
+/// What is owned of a node beyond reason.
+fn overowned(sql: &LinkSql, org: &str, id: &str, moved: bool) -> Option<String> {
+    let found = spi::read::<2>(&sql.overowned(moved)?, vec![Arg::Text(org), Arg::Text(id)]);
+    let [sum, least] = found.into_iter().next()?;
+    least.filter(|least| least.starts_with('-')).or(sum)
+}
+
+/// Why these nodes could not hang below `parent`, by their second parents. Run as the tree's owner; locks and
+/// changes nothing.
+pub fn foreseen(tree: Oid, org: &str, ids: impl FnOnce() -> Vec<String>, parent: &str) -> Option<Refusal> {
+    let links = Links::of(tree)?;
+    let sql = links.sql();
+    if spi::read::<1>(&sql.any(), vec![Arg::Text(org)]).is_empty() {
+        return None;
+    }
+    let above: Vec<(String, String)> =
+        spi::read::<2>(&sql.edges_above(), vec![Arg::Text(org), Arg::Text(parent)])
+            .into_iter()
+            .filter_map(|[child, parent]| Some((child?, parent?)))
+            .collect();
+    let ids = ids();
+    if let Some(id) = ids.iter().find(|id| above.iter().any(|(_, parent)| parent == *id)) {
+        let closing = (id.clone(), parent.to_owned());
+        return Some(cycle(&shortest_way_round(id, above.into_iter().chain([closing]))));
+    }
+    ids.iter().find_map(|id| Some(bad_ownership(id, &overowned(&sql, org, id, true)?)))
 }
 
 /// From the node up to itself again, by the fewest edges: (child, parent) → the ids on the way.
@@ -145,18 +171,16 @@ fn shortest_way_round(id: &str, edges: impl Iterator<Item = (String, String)>) -
     way
 }
 
-fn refuse_cycle(links: &Links, way: &[String]) -> ! {
-    let facts = relation::facts(links.tree);
+fn cycle(way: &[String]) -> Refusal {
     let first = way.first().map_or("", String::as_str);
     let shown: Vec<&str> = way.iter().take(20).map(String::as_str).collect();
-    let refusal = Refusal::new(
+    Refusal::new(
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
         format!("node {first:?} would become its own ancestor through a second parent"),
     )
     .detail(format!("The links would run in a circle, child to parent: {}.", shown.join(" → ")))
     .hint("Delete the link that closes the circle, or choose a parent that is not below the node by any way.")
-    .constraint(faults::NO_CYCLE);
-    faults::raise(refusal, &facts.schema, &facts.name)
+    .constraint(faults::NO_CYCLE)
 }
 
 /// Refuses an edge that owns less than nothing of a node or more than all of it.
@@ -181,6 +205,10 @@ fn is_plainly_a_share(share: &str) -> bool {
 
 fn refuse_ownership(tree: Oid, id: &str, share: &str) -> ! {
     let facts = relation::facts(tree);
+    bad_ownership(id, share).table(&facts.schema, &facts.name).raise()
+}
+
+fn bad_ownership(id: &str, share: &str) -> Refusal {
     Refusal::new(
         PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
         format!("node {id:?} would be owned by {share} percent"),
@@ -188,8 +216,6 @@ fn refuse_ownership(tree: Oid, id: &str, share: &str) -> ! {
     .detail("The ownership of its tree edge and that of its second parents are from 0 to 100, and together at most 100.")
     .hint("Lower the share of another parent in the same statement or before.")
     .constraint("crm_tree_ownership")
-    .table(&facts.schema, &facts.name)
-    .raise()
 }
 
 #[cfg(test)]

@@ -239,17 +239,18 @@ impl LinkSql {
     }
 
     /// What is owned of the node, in percent, where that is too much or makes no sense. None where
-    /// no column says.
-    pub fn overowned(&self) -> Option<String> {
+    /// no column says. `moved`: were it below another, whether it is now or not.
+    pub fn overowned(&self, moved: bool) -> Option<String> {
         let of_tree = self.tree_pct.as_ref().map(|pct| {
             format!(
                 "SELECT t.{pct}::pg_catalog.text::pg_catalog.numeric FROM {tree} t
                   WHERE t.{tree_org} OPERATOR(pg_catalog.=) $1::{org_type} AND t.{tree_id} OPERATOR(pg_catalog.=) $2::{id_type}
-                    AND t.{tree_parent} IS NOT NULL",
+                    AND {has_parent}",
                 tree = self.tree,
                 tree_org = self.tree_org,
                 tree_id = self.tree_id,
-                tree_parent = self.tree_parent,
+                has_parent =
+                    if moved { "true".to_owned() } else { format!("t.{} IS NOT NULL", self.tree_parent) },
                 org_type = self.org_type,
                 id_type = self.id_type,
             )

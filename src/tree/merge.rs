@@ -7,7 +7,7 @@ use super::attach::Tree;
 use super::locks::{self, Work};
 use super::preview::{self, Measured};
 use super::read::places;
-use super::{by_links, deferred, faults, path};
+use super::{by_links, deferred, faults, judge, path};
 use crate::catalog;
 use crate::error::Refusal;
 use crate::pg::spi::{self as plans, Arg, Seen};
@@ -50,7 +50,8 @@ fn common_org(tree: &Tree, from: &str, into: &str) -> (String, String, String) {
 
 struct Merge {
     children: i64,
-    below: Measured,
+    rows: i64,
+    deepest: Option<i32>,
 }
 
 /// What merging would do, or why it may not be.
@@ -108,8 +109,9 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
         .constraint("crm_tree_no_cycle")
         .into());
     }
-    let (children, below) = role::as_table_owner_confined(tree.table.owner, || {
+    let (children, below, foreseen) = role::as_table_owner_confined(tree.table.owner, || {
         let children = count_children(tree, org, from);
+        let foreseen = judge::foreseen(tree.table.oid, org, || children_of(tree, org, from), into);
         let below = if by_links {
             // Each child is written, and nothing below it.
             let below = preview::measure_by_links(tree, org, from, &target);
@@ -117,15 +119,15 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
         } else {
             preview::measure(tree, org, &source, &target, false)
         };
-        (children, below)
+        (children, below, foreseen)
     });
     let seen = count_children(tree, org, from);
     if seen < children {
         return Err(hidden_children(from, children - seen).into());
     }
-    match below.beyond {
+    match below.beyond.or(foreseen) {
         Some(refusal) => Err(refusal.into()),
-        None => Ok(Merge { children, below }),
+        None => Ok(Merge { children, rows: below.rows, deepest: below.deepest }),
     }
 }
 
@@ -147,6 +149,23 @@ fn hidden_children(from: &str, count: i64) -> Refusal {
         format!("node {} has {count} children that you may not see or move", faults::shown(from)),
     )
     .hint("Whoever merges takes all children along; leave it to somebody who may see them.")
+}
+
+/// Those that would go along.
+fn children_of(tree: &Tree, org: &str, parent: &str) -> Vec<String> {
+    let s = &tree.sql;
+    let sql = format!(
+        "SELECT t.{}::pg_catalog.text FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $2::{}",
+        s.id,
+        s.table,
+        s.in_org("t"),
+        s.parent,
+        s.id_type
+    );
+    plans::read::<1>(&sql, vec![Arg::Text(org), Arg::Text(parent)])
+        .into_iter()
+        .filter_map(|[id]| id)
+        .collect()
 }
 
 /// As the current user: past row security where he owns the table.
@@ -237,7 +256,7 @@ fn preview_merge(
     }
     let (org, from, into) = common_org(&tree, from, into);
     TableIterator::once(match plan(&tree, &org, &from, &into) {
-        Ok(merge) => (merge.children, merge.below.rows, merge.below.deepest, None),
+        Ok(merge) => (merge.children, merge.rows, merge.deepest, None),
         Err(refusal) => (0, 0, None, Some(refusal.message)),
     })
 }

@@ -17,7 +17,7 @@ pub mod maintain;
 mod merge;
 pub mod moves;
 pub mod path;
-mod preview;
+pub mod preview;
 pub mod read;
 mod read_links;
 pub mod shape;

@@ -6,7 +6,7 @@ use super::attach::Tree;
 use super::by_links::Placed;
 use super::moves::{self, Trouble};
 use super::read::{Place, places};
-use super::{by_links, deferred, faults, maintain, path};
+use super::{by_links, deferred, faults, judge, maintain, path};
 use crate::catalog::{self, rows};
 use crate::error::{Refusal, given};
 use crate::pg::role;
@@ -113,6 +113,27 @@ impl Move {
     }
 }
 
+impl Move {
+    /// Refused by second parents, where nothing else refuses it.
+    fn unless_foreseen(self, tree: &Tree, place: &Place, new_parent: Option<&str>) -> Move {
+        let refusal = match (&self.refusal, new_parent) {
+            (None, Some(parent)) => {
+                judge::foreseen(tree.table.oid, &place.org, || vec![place.id.clone()], parent)
+            }
+            _ => None,
+        };
+        match refusal {
+            Some(refusal) => Move {
+                rows: 0,
+                cycles: refusal.constraint == Some(faults::NO_CYCLE),
+                refusal: Some(refusal.message),
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
 /// None where the node has gone since it was looked up.
 fn preview_one(tree: &Tree, place: &Place, new_parent: Option<&str>) -> Option<Move> {
     let from = place.path.clone();
@@ -196,7 +217,8 @@ fn preview_move(
                 } else {
                     preview_one
                 };
-                preview(&tree, place, new_parent.as_deref())
+                let found = preview(&tree, place, new_parent.as_deref())?;
+                Some(found.unless_foreseen(&tree, place, new_parent.as_deref()))
             })
         })
         .map(|m| (m.rows, m.depth, m.deepest, m.cycles, m.refusal))

@@ -69,6 +69,14 @@ SET SESSION AUTHORIZATION merger;
 SELECT mrg.merge_account(pg_temp.a('3'), pg_temp.a('2'));
 SELECT crm_tree.unbind();
 SELECT mrg.merge_account(pg_temp.a('3'), pg_temp.a('2'));
+-- What "into" owns of an account twice is none of the merge's.
+BEGIN;
+SELECT crm_tree.bind_org('00000000-0000-0000-0000-0000000d0001'::uuid);
+INSERT INTO mrg.account (account_id, parent_account_id, name, ownership_pct) VALUES (pg_temp.a('51'), NULL, 'Into', 100), (pg_temp.a('52'), pg_temp.a('51'), 'Below', 40), (pg_temp.a('53'), NULL, 'Empty', 100);
+INSERT INTO mrg.account_link (parent_account_id, child_account_id, ownership_pct) VALUES (pg_temp.a('51'), pg_temp.a('52'), 30);
+SELECT links, links_added_up, links_dropped FROM mrg.merge_account(pg_temp.a('53'), pg_temp.a('51'));
+SELECT a.ownership_pct, l.ownership_pct AS by_link FROM mrg.account a JOIN mrg.account_link l ON l.child_account_id = a.account_id WHERE a.account_id = pg_temp.a('52');
+ROLLBACK;
 RESET SESSION AUTHORIZATION;
 DROP SCHEMA mrg CASCADE;
 SELECT crm_tree.revoke_org('merger', '00000000-0000-0000-0000-0000000d0001');

@@ -135,6 +135,23 @@ UPDATE tree.renamed SET parent = 4 WHERE id = 2;
 UPDATE tree.renamed SET parent = NULL WHERE id = 2;
 SELECT id, parent, materialized_path FROM tree.renamed ORDER BY id;
 
+-- Foreign keys that look like the tree's: one that would null the org, one that lets no node be a root, one to another column.
+CREATE TABLE tree.unfit_key (org_id int, id int, parent int, other int, PRIMARY KEY (org_id, id), UNIQUE (org_id, other),
+    CONSTRAINT nulls FOREIGN KEY (org_id, parent) REFERENCES tree.unfit_key (org_id, id) ON DELETE SET NULL);
+SELECT crm_tree.attach_tree('tree.unfit_key', 'id', 'parent', on_delete => 'rootify');
+INSERT INTO tree.unfit_key VALUES (1, 1, NULL), (1, 2, 1);
+DELETE FROM tree.unfit_key WHERE id = 1;
+SELECT crm_tree.detach_tree('tree.unfit_key');
+ALTER TABLE tree.unfit_key DROP CONSTRAINT unfit_key_org_id_parent_fkey,
+    ADD CONSTRAINT whole FOREIGN KEY (org_id, parent) REFERENCES tree.unfit_key (org_id, id) MATCH FULL NOT VALID;
+SELECT crm_tree.attach_tree('tree.unfit_key', 'id', 'parent');
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'tree.unfit_key'::regclass AND contype = 'f';
+SELECT crm_tree.detach_tree('tree.unfit_key');
+ALTER TABLE tree.unfit_key DROP CONSTRAINT unfit_key_org_id_parent_fkey,
+    ADD CONSTRAINT elsewhere FOREIGN KEY (org_id, parent) REFERENCES tree.unfit_key (org_id, other);
+SELECT crm_tree.attach_tree('tree.unfit_key', 'id', 'parent');
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'tree.unfit_key'::regclass AND contype = 'f' ORDER BY 1;
+
 -- Deletes: each way.
 CREATE TABLE tree.adopting (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
 CREATE TABLE tree.rootifying (LIKE tree.adopting INCLUDING ALL);

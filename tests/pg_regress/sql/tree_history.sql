@@ -286,6 +286,12 @@ INSERT INTO staged SELECT 2, i, i / 4 FROM generate_series(4, 30000) i;
 SELECT crm_tree.load_tree('loaded', 'staged');
 SELECT count(*), count(*) FILTER (WHERE valid_to IS NULL) AS open FROM loaded_history WHERE org = 2;
 SELECT * FROM crm_tree.check_tree('loaded');
+-- An id in another spelling
+SELECT id, path FROM crm_tree.ancestors_as_of('loaded', '0003', clock_timestamp()) WHERE id IN ('1', '2', '3');
+BEGIN;
+SELECT crm_tree.bind_org(1);
+SELECT id, total FROM crm_tree.rollup('loaded', 'SELECT id, 1 FROM loaded', top => '002');
+COMMIT;
 -- A tree that is renamed and attached again goes on with its history; one of its old name begins another.
 CREATE TABLE swap (org int, id int, parent int, PRIMARY KEY (org, id));
 SELECT crm_tree.attach_tree('swap', 'id', 'parent', 'org', history => true);

@@ -262,3 +262,24 @@ SELECT crm_tree.attach_links('other_link', 'whole', 'up', 'down', 'org');
 UPDATE whole SET parent = 3 WHERE id = 2;
 ROLLBACK;
 DROP TABLE whole_link, other_link, whole;
+
+-- What second parents will refuse is foreseen.
+CREATE TABLE foreseen (org_id int, id int, parent int, pct numeric DEFAULT 60, PRIMARY KEY (org_id, id));
+CREATE TABLE foreseen_link (org_id int, p int, c int, pct numeric, PRIMARY KEY (org_id, p, c));
+SELECT crm_tree.attach_tree('foreseen', 'id', 'parent');
+SELECT crm_tree.attach_links('foreseen_link', 'foreseen', 'p', 'c', pct => 'pct', tree_pct => 'pct');
+INSERT INTO foreseen VALUES (1, 1, NULL), (1, 2, NULL), (1, 3, NULL), (1, 4, 1), (1, 5, 2), (1, 6, 4);
+INSERT INTO foreseen_link VALUES (1, 1, 2, 50);
+SELECT * FROM crm_tree.preview_move('foreseen', '1', '2');
+UPDATE foreseen SET parent = 2 WHERE id = 1;
+SELECT * FROM crm_tree.preview_move('foreseen', '2', '3');
+UPDATE foreseen SET parent = 3 WHERE id = 2;
+SELECT * FROM crm_tree.preview_move('foreseen', '5', '3');
+INSERT INTO foreseen_link VALUES (1, 6, 2, 0);
+SELECT * FROM crm_tree.preview_merge('foreseen', '4', '5');
+SELECT crm_tree.merge_nodes('foreseen', '4', '5');
+SELECT * FROM crm_tree.preview_merge('foreseen', '4', '3');
+SELECT crm_tree.merge_nodes('foreseen', '4', '3');
+SELECT id, parent FROM foreseen ORDER BY id;
+SELECT * FROM crm_tree.check_tree('foreseen');
+DROP TABLE foreseen_link, foreseen;
