@@ -12,6 +12,7 @@ DECLARE
     target  ALIAS FOR $2;
     refused text;
     above   uuid;
+    key     name;
     n       bigint;
 BEGIN
     -- A statement that may change parents takes the org's exclusive lock before any row is locked, also
@@ -97,13 +98,14 @@ BEGIN
     BEGIN
         children := crm_tree.merge_nodes('@schema@.account', source::text, target::text);
     EXCEPTION WHEN foreign_key_violation THEN
+        GET STACKED DIAGNOSTICS key = CONSTRAINT_NAME;
         -- What the transaction sees of the template's tables it has carried over. One that keeps its snapshot may see
-        -- less than the foreign key does, whose name the message has.
+        -- less than the foreign key does.
         IF current_setting('transaction_isolation') <> 'read committed'
            AND EXISTS (SELECT FROM (VALUES ('@schema@.opportunity'::regclass), ('@schema@.fct_account_arr_snapshot')) AS t(root)
                         CROSS JOIN LATERAL (SELECT t.root UNION SELECT relid FROM pg_partition_tree(t.root)) AS p(relid)
                         JOIN pg_constraint k ON k.conrelid = p.relid
-                        WHERE k.contype = 'f' AND strpos(SQLERRM, format('"%s"', k.conname)) > 0) THEN
+                        WHERE k.contype = 'f' AND k.conname = key) THEN
             RAISE EXCEPTION 'account % was given a deal or a snapshot since this transaction took its own', source
                 USING ERRCODE = 'serialization_failure', DETAIL = SQLERRM, HINT = 'Repeat the transaction; a merge is best done at READ COMMITTED.';
         END IF;

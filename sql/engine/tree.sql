@@ -130,7 +130,7 @@ COMMENT ON FUNCTION crm_tree.preview_move(regclass, text, text) IS 'What UPDATE 
 
 -- No SET clause: the caller's statements that it runs fire the triggers of the table, which may need his search_path.
 CREATE FUNCTION crm_tree.merge_nodes("table" regclass, "from" text, "into" text) RETURNS bigint
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'merge_nodes_wrapper';
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'crm_tree_merge_nodes';
 COMMENT ON FUNCTION crm_tree.merge_nodes(regclass, text, text) IS 'Gives the children of the node "from" to the node "into" and deletes "from", under the org''s exclusive lock. As the caller, behind his wall; refused (42501) where children would stay behind that he may not see. Returns how many children moved. Rows of other tables that refer to "from" go by their foreign keys.';
 CREATE FUNCTION crm_tree.preview_merge("table" regclass, "from" text, "into" text)
         RETURNS TABLE (children bigint, rows_touched bigint, deepest integer, refusal text)

@@ -1,54 +1,58 @@
-//! Functions that SQL calls like any other, but whose refusals keep their constraint and table, which
+//! Functions that SQL calls like any other, but whose errors keep their constraint, table and SQLSTATE, which
 //! pgrx's own error path drops.
 
-use super::trigger::{Answer, error_data, finish};
-use crate::error::Refusal;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use super::trigger::{Answer, finish};
+use super::witness::witnessed;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
-use std::any::Any;
-use std::panic::{catch_unwind, resume_unwind};
-
-/// The refusal that unwinds, where it is one of ours.
-fn refusal_of(payload: &(dyn Any + Send)) -> Option<Refusal> {
-    if let Some(report) = payload.downcast_ref::<ErrorReportWithLevel>() {
-        return Refusal::raised_last(report.sql_error_code(), report.message());
-    }
-    match payload.downcast_ref::<CaughtError>()? {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            Refusal::raised_last(report.sql_error_code(), report.message())
-        }
-        CaughtError::RustPanic { .. } => None,
-    }
-}
 
 /// # Safety
-/// `fcinfo` is the call info of a strict function of two `regclass`.
+/// `fcinfo` is the call info of a strict function that returns bigint, and `body` reads its arguments by their types.
 #[allow(improper_ctypes_definitions)] // Called from Rust only; the ABI is for `pg_guard`.
 #[pg_guard]
-unsafe extern "C-unwind" fn guarded(fcinfo: pg_sys::FunctionCallInfo, body: fn(Oid, Oid) -> i64) -> Answer {
-    // SAFETY: a strict function's arguments are there.
-    let [a, b] = [0, 1].map(|n| unsafe { pgrx::fcinfo::pg_getarg::<Oid>(fcinfo, n) }.unwrap_or(Oid::INVALID));
-    match catch_unwind(|| body(a, b)) {
-        Ok(answer) => Answer::Return(answer.into_datum().expect("a number is never null")),
-        Err(payload) => match refusal_of(&*payload) {
-            // SAFETY: allocates in the current context.
-            Some(refusal) => Answer::Throw(unsafe { error_data(&refusal) }),
-            None => resume_unwind(payload),
-        },
+unsafe extern "C-unwind" fn guarded(
+    fcinfo: pg_sys::FunctionCallInfo,
+    body: unsafe fn(pg_sys::FunctionCallInfo) -> Option<i64>,
+) -> Answer {
+    // SAFETY: a function runs in a transaction; nothing of Rust's is alive behind this.
+    match unsafe { witnessed(|| body(fcinfo)) } {
+        Ok(answer) => Answer::Return(answer.and_then(IntoDatum::into_datum).unwrap_or(Datum::from(0))),
+        Err(error) => Answer::Throw(error),
     }
 }
 
-/// # Safety
-/// Called by PostgreSQL as a strict function of two `regclass` that returns bigint.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn crm_tree_load_tree(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    // SAFETY: PostgreSQL's call info is handed on; nothing of Rust's is alive here.
-    unsafe { finish(guarded(fcinfo, crate::tree::load::load_tree)) }
+unsafe fn load_tree(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
+    // SAFETY: as `guarded` demands.
+    let argument = |n| unsafe { pgrx::fcinfo::pg_getarg::<Oid>(fcinfo, n) };
+    Some(crate::tree::load::load_tree(argument(0)?, argument(1)?))
 }
 
-#[doc(hidden)]
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_crm_tree_load_tree() -> &'static pg_sys::Pg_finfo_record {
-    &pg_sys::Pg_finfo_record { api_version: 1 }
+unsafe fn merge_nodes(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
+    // SAFETY: as `guarded` demands.
+    let (table, text) = unsafe {
+        (pgrx::fcinfo::pg_getarg::<Oid>(fcinfo, 0)?, |n| pgrx::fcinfo::pg_getarg::<String>(fcinfo, n))
+    };
+    Some(crate::tree::merge::merge_nodes(table, &text(1)?, &text(2)?))
 }
+
+/// Makes `$body` the version-1 function `$symbol`.
+macro_rules! function {
+    ($symbol:ident, $info:ident, $body:path) => {
+        /// # Safety
+        /// Called by PostgreSQL as a strict function of the arguments that the body reads, which returns bigint.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+            // SAFETY: PostgreSQL's call info is handed on; nothing of Rust's is alive here.
+            unsafe { finish(guarded(fcinfo, $body)) }
+        }
+
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            &pg_sys::Pg_finfo_record { api_version: 1 }
+        }
+    };
+}
+
+function!(crm_tree_load_tree, pg_finfo_crm_tree_load_tree, load_tree);
+function!(crm_tree_merge_nodes, pg_finfo_crm_tree_merge_nodes, merge_nodes);

@@ -34,5 +34,6 @@ pub mod subxact;
 mod tests;
 pub mod trigger;
 pub mod upsert;
+mod witness;
 pub mod worker;
 pub mod xact;

@@ -1,13 +1,12 @@
 //! Trigger functions: the call's data behind a safe face, and the entry point that keeps the
 //! constraint and table of a refusal, which pgrx's own error path drops.
 
+use super::witness::witnessed;
 use crate::error::Refusal;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -322,25 +321,11 @@ pub unsafe extern "C-unwind" fn guarded(
         context as *mut pg_sys::TriggerData
     };
     let call = Call { data, life: PhantomData };
-    match catch_unwind(AssertUnwindSafe(|| body(&call))) {
+    // SAFETY: a trigger runs in a transaction; nothing of Rust's is alive behind this.
+    match unsafe { witnessed(|| body(&call)) } {
         Ok(Outcome::Keep(row)) => Answer::Return(Datum::from(row.tuple)),
         Ok(Outcome::Done) => Answer::Return(Datum::from(0)),
-        Err(payload) => {
-            let known = if let Some(report) = payload.downcast_ref::<ErrorReportWithLevel>() {
-                Refusal::raised_last(report.sql_error_code(), report.message())
-            } else if let Some(CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) =
-                payload.downcast_ref::<CaughtError>()
-            {
-                Refusal::raised_last(report.sql_error_code(), report.message())
-            } else {
-                None
-            };
-            match known {
-                // SAFETY: allocates in the current context.
-                Some(refusal) => Answer::Throw(unsafe { error_data(&refusal) }),
-                None => resume_unwind(payload),
-            }
-        }
+        Err(error) => Answer::Throw(error),
     }
 }
 

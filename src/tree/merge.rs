@@ -186,8 +186,7 @@ fn count_children(tree: &Tree, org: &str, parent: &str) -> i64 {
     found.into_iter().next().and_then(|[n]| n?.parse().ok()).unwrap_or(0)
 }
 
-#[pg_extern(sql = false)]
-fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
+pub fn merge_nodes(table: pg_sys::Oid, from: &str, into: &str) -> i64 {
     let tree = Tree::get(table);
     preview::expect_right(&tree, true);
     let (org, from, into) = common_org(&tree, from, into);

@@ -14,7 +14,7 @@ pub mod links;
 pub mod load;
 pub mod locks;
 pub mod maintain;
-mod merge;
+pub mod merge;
 pub mod moves;
 pub mod path;
 pub mod preview;

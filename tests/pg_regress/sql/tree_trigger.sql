@@ -123,4 +123,46 @@ SELECT crm_tree.attach_tree('trig.kept', 'id', 'parent', 'org', history => true)
 SELECT * FROM crm_tree.check_tree('trig.kept');
 TRUNCATE trig.kept_1 CASCADE;
 SELECT count(*) FROM trig.kept;
+-- An error that passes through path maintenance is what it was.
+CREATE TABLE trig.errs (org int, id int, parent int, note text, PRIMARY KEY (org, id), materialized_path text COLLATE "C", depth int,
+    CONSTRAINT shallow CHECK (note <> 'shallow' OR depth < 3));
+SELECT crm_tree.attach_tree('trig.errs', 'id', 'parent', 'org', on_delete => 'adopt');
+CREATE FUNCTION trig.complains() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.note = 'boom' AND NEW.depth > 1 THEN
+        RAISE EXCEPTION 'no' USING ERRCODE = 'UE001', CONSTRAINT = 'my_rule', TABLE = 'errs', SCHEMA = 'trig', COLUMN = 'note', DATATYPE = 'text', DETAIL = 'because', HINT = 'do not';
+    ELSIF NEW.note = 'caught' THEN
+        BEGIN RAISE EXCEPTION 'inner' USING ERRCODE = 'UE002'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER complains AFTER UPDATE ON trig.errs FOR EACH ROW EXECUTE FUNCTION trig.complains();
+INSERT INTO trig.errs VALUES (1, 1, NULL, ''), (1, 2, 1, ''), (1, 10, NULL, ''), (1, 11, 10, 'boom'), (1, 20, NULL, ''), (1, 21, 20, ''), (1, 22, 21, 'shallow'), (1, 30, NULL, ''), (1, 31, 30, 'caught'), (1, 40, NULL, ''), (1, 41, 40, '');
+CREATE TABLE trig.refers (org int, to_node int, CONSTRAINT of_node FOREIGN KEY (org, to_node) REFERENCES trig.errs (org, id));
+INSERT INTO trig.refers VALUES (1, 40);
+CREATE TABLE trig.staged_errs (org int, id int, parent int, note text);
+INSERT INTO trig.staged_errs VALUES (1, 100, 2, ''), (1, 101, 100, 'shallow');
+CREATE FUNCTION trig.told(statement text) RETURNS TABLE (code text, name text, of_table text, message text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, name = CONSTRAINT_NAME, of_table = TABLE_NAME, message = MESSAGE_TEXT;
+    RETURN NEXT;
+END $$;
+SELECT t.* FROM unnest(ARRAY[
+    'UPDATE trig.errs SET parent = 2 WHERE id = 10',
+    'UPDATE trig.errs SET parent = 2 WHERE id = 20',
+    'UPDATE trig.errs SET parent = 2 WHERE id = 30',
+    'SELECT crm_tree.merge_nodes(''trig.errs'', ''40'', ''2'')',
+    'SELECT crm_tree.merge_nodes(''trig.errs'', ''10'', ''2'')',
+    'SELECT crm_tree.load_tree(''trig.errs'', ''trig.staged_errs'')']) WITH ORDINALITY AS s(statement, n) CROSS JOIN LATERAL trig.told(s.statement) AS t ORDER BY n;
+DO $$
+DECLARE schema text; of_column text; of_type text; detail text; hint text; context text;
+BEGIN
+    UPDATE trig.errs SET parent = 2 WHERE id = 10;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS schema = SCHEMA_NAME, of_column = COLUMN_NAME, of_type = PG_DATATYPE_NAME, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, context = PG_EXCEPTION_CONTEXT;
+    RAISE WARNING '% % % % % %', schema, of_column, of_type, detail, hint, split_part(context, E'\n', 1);
+END $$;
+SELECT count(*) FROM crm_tree.check_tree('trig.errs');
 DROP SCHEMA trig CASCADE;
