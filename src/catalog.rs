@@ -28,6 +28,8 @@ pub struct Column {
     /// Computed from others, when the triggers before the row have run.
     pub generated: bool,
     pub identity: bool,
+    /// Does its collation go with somebody's session, and the column with it?
+    pub passing: bool,
 }
 
 /// `name` as an SQL identifier, always quoted.
@@ -116,7 +118,9 @@ impl Table {
             "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull,
                     COALESCE((SELECT collisdeterministic FROM pg_catalog.pg_collation
                                WHERE oid OPERATOR(pg_catalog.=) a.attcollation), true),
-                    a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.<>) ''
+                    a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.<>) '',
+                    EXISTS (SELECT FROM pg_catalog.pg_collation k JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) k.collnamespace
+                             WHERE k.oid OPERATOR(pg_catalog.=) a.attcollation AND pg_catalog.starts_with(n.nspname, 'pg_temp_'))
                FROM pg_catalog.pg_attribute a
               WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name
                 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped";
@@ -129,6 +133,7 @@ impl Table {
                 deterministic: flag(row, 4).unwrap_or(true),
                 generated: flag(row, 5).unwrap_or(false),
                 identity: flag(row, 6).unwrap_or(false),
+                passing: flag(row, 7).unwrap_or(false),
             })
         })
         .pop()

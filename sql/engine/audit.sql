@@ -759,13 +759,12 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
               FROM (SELECT g.kind, g.target, g.name, h.name AS holder, string_agg(g.privilege_type || coalesce(g.columns, ''), ', ' ORDER BY g.columns, g.privilege_type) AS rights,
                            CASE WHEN bool_or(g.grantor <> g.owner) THEN
                                string_agg(crm_tree._revoking(g.privilege_type, g.columns, g.target || ' ' || g.name, g.owner, g.grantee, g.grantor, g.acl), ' ') END AS others
-                      FROM (SELECT 'tables' AS kind, 'TABLE' AS target, c.oid::regclass::text AS name, c.relowner AS owner, a.columns, a.acl, a.at_first, x.*
+                      FROM (SELECT 'tables' AS kind, 'TABLE' AS target, c.oid::regclass::text AS name, c.relowner AS owner, a.columns, a.acl, NULL::aclitem[] AS at_first, x.*
                               FROM pg_class c
                              CROSS JOIN LATERAL (
-                                 SELECT NULL AS columns, c.relacl AS acl,
-                                        coalesce((SELECT i.initprivs FROM pg_init_privs i WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0), acldefault('r', c.relowner)) AS at_first
+                                 SELECT NULL AS columns, c.relacl AS acl
                                  UNION ALL
-                                 SELECT format(' (%I)', t.attname), t.attacl, NULL FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL) AS a
+                                 SELECT format(' (%I)', t.attname), t.attacl FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL) AS a
                              CROSS JOIN LATERAL aclexplode(a.acl) x
                              WHERE c.relnamespace = 'crm_tree'::regnamespace
                             UNION ALL
@@ -776,10 +775,30 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
                       JOIN holder h ON h.oid = g.grantee
                      WHERE g.grantee <> g.owner AND NOT h.rolsuper
                        AND (g.kind = 'functions' OR g.privilege_type <> 'SELECT' OR g.name = 'crm_tree.signing_key')
-                       AND NOT EXISTS (SELECT FROM aclexplode(g.at_first) y WHERE y.grantee = g.grantee AND y.privilege_type = g.privilege_type)
+                       -- The script itself gives to these two alone, whatever an event trigger added while it ran, and of tables only to read them.
+                       AND NOT (g.kind = 'functions' AND g.grantee IN (0, 'pg_monitor'::regrole)
+                                AND EXISTS (SELECT FROM aclexplode(g.at_first) y WHERE y.grantee = g.grantee AND y.privilege_type = g.privilege_type))
                      GROUP BY g.kind, g.target, g.name, h.name) AS o
              GROUP BY o.kind, o.target, o.holder, o.rights, o.others) AS r
      GROUP BY r.kind, r.holder
+    UNION ALL
+    SELECT 'extension_object', 'fix', o.name,
+           CASE WHEN o.is_ours THEN format('It is the extension''s own and belongs to %s, who can change what runs with the rights of the extension''s owner.', h.name)
+                ELSE 'It is not the extension''s own, and is found in place of what is. The fix moves it into the schema public.' END,
+           format('ALTER %s %s %s;', o.kind, o.name, CASE WHEN o.is_ours THEN format('OWNER TO %s', e.name) ELSE 'SET SCHEMA public' END)
+      FROM (SELECT x.oid, x.extowner, w.name FROM pg_extension x JOIN holder w ON w.oid = x.extowner WHERE x.extname = 'crm_tree') AS e
+     CROSS JOIN LATERAL (
+         SELECT m.*, m.kind = 'SCHEMA' OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = m.class AND d.objid = m.object AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e') AS is_ours
+           FROM (SELECT 'pg_class'::regclass AS class, c.oid AS object, 'TABLE' AS kind, c.oid::regclass::text AS name, c.relowner AS owner
+                   FROM pg_class c WHERE c.relnamespace = 'crm_tree'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+                 UNION ALL
+                 SELECT 'pg_proc', p.oid, 'ROUTINE', p.oid::regprocedure::text, p.proowner FROM pg_proc p WHERE p.pronamespace = 'crm_tree'::regnamespace
+                 UNION ALL
+                 SELECT 'pg_type', t.oid, 'TYPE', t.oid::regtype::text, t.typowner FROM pg_type t WHERE t.typnamespace = 'crm_tree'::regnamespace AND t.typtype IN ('d', 'e', 'b', 'r') AND t.typelem = 0
+                 UNION ALL
+                 SELECT 'pg_namespace', n.oid, 'SCHEMA', quote_ident(n.nspname), n.nspowner FROM pg_namespace n WHERE n.nspname = 'crm_tree') AS m) AS o
+      JOIN holder h ON h.oid = o.owner
+     WHERE NOT o.is_ours OR o.owner <> e.extowner AND NOT h.rolsuper
     UNION ALL
     SELECT 'domain_of_another', 'fix', a.name || '.' || quote_ident(t.attname),
            format('%s: a check sees the column''s values of every org.', string_agg(DISTINCT d.why, ', '))

@@ -17,10 +17,10 @@ BEGIN
     -- They would hand out the registries, whose triggers run as the installing role, or take from everybody what everybody calls.
     IF EXISTS (SELECT FROM pg_catalog.pg_default_acl d
                 WHERE d.defaclrole = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
-                  AND (d.defaclnamespace = 0 OR d.defaclnamespace = 'crm_tree'::pg_catalog.regnamespace)) THEN
+                  AND d.defaclobjtype IN ('r', 'f') AND (d.defaclnamespace = 0 OR d.defaclnamespace = 'crm_tree'::pg_catalog.regnamespace)) THEN
         RAISE EXCEPTION 'the default privileges of role "%" would be those of the extension''s own tables and functions', current_user
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Let another superuser create it, or take them back while you do: \ddp shows them, ALTER DEFAULT PRIVILEGES changes them.';
+                  HINT = 'Let another superuser create it, or take them back while you do: psql shows them by ddp, ALTER DEFAULT PRIVILEGES changes them.';
     END IF;
 END
 $$;

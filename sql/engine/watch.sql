@@ -156,12 +156,15 @@ SELECT pg_catalog.pg_extension_config_dump('crm_tree.watched_schema', '');
 CREATE FUNCTION crm_tree._wall_is_moving(touched oid[]) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_wall_is_moving_wrapper';
 COMMENT ON FUNCTION crm_tree._wall_is_moving(oid[]) IS 'Private: is DDL of protect() or unprotect() under way in this session? 40001 where it touched other tables than its own.';
+CREATE FUNCTION crm_tree._drop_is_moving() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_drop_is_moving_wrapper';
+COMMENT ON FUNCTION crm_tree._drop_is_moving() IS 'Private: the same of what was dropped; what that was, _others_stand() looks at when the work is done.';
 CREATE FUNCTION crm_tree._expect_current_walls(touched oid[]) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_expect_current_walls_wrapper';
 COMMENT ON FUNCTION crm_tree._expect_current_walls(oid[]) IS 'Private: 40001 where the transaction keeps a snapshot that does not show how the walls of these tables and their kin stand now.';
-CREATE FUNCTION crm_tree._wall_off(relation oid, closed boolean) RETURNS boolean
+CREATE FUNCTION crm_tree._wall_off(relations oid[], closed boolean) RETURNS oid[]
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_wall_off_wrapper';
-COMMENT ON FUNCTION crm_tree._wall_off(oid, boolean) IS 'Private: closes a table to everybody by the policy crm_tree_walled_off, or takes that away. False where the table is gone.';
+COMMENT ON FUNCTION crm_tree._wall_off(oid[], boolean) IS 'Private: closes tables to everybody by the policy crm_tree_walled_off, or takes that away. Returns those that are still there.';
 CREATE FUNCTION crm_tree._lock_against_children(relations oid[]) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_lock_against_children_wrapper';
 COMMENT ON FUNCTION crm_tree._lock_against_children(oid[]) IS 'Private: nobody gives these tables a child, or takes one away, to the end of the transaction.';
@@ -495,10 +498,32 @@ END
 $$;
 COMMENT ON FUNCTION crm_tree._watch_ddl() IS 'Event trigger: keeps the walls that stand as they are.';
 
+CREATE FUNCTION crm_tree._locked_alone() RETURNS oid[]
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY(SELECT l.relation FROM pg_locks l
+                  WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
+                    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+$$;
+COMMENT ON FUNCTION crm_tree._locked_alone() IS 'Private: the relations that this transaction has to itself.';
+CREATE FUNCTION crm_tree._others_stand(moved oid[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    others oid[] := ARRAY(SELECT s.relation FROM crm_tree.wall_standing s WHERE s.relation = ANY (crm_tree._locked_alone()) AND NOT s.relation = ANY (moved));
+BEGIN
+    -- Its DDL names tables by text, and their schemas' owners can rename those at any time.
+    IF cardinality(others) > 0 AND EXISTS (SELECT FROM crm_tree._wall_faults(others) f WHERE f.relation = ANY (others)) THEN
+        RAISE EXCEPTION 'another table took the place of the one whose wall was to be moved'
+            USING ERRCODE = 'serialization_failure', HINT = 'Somebody renamed it, or its schema. Try again.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._others_stand(oid[]) IS 'Private: 40001 where a wall has fallen beside those that were moved.';
+
 CREATE FUNCTION crm_tree._watch_drop() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
-    touched oid[];
+    named  oid[];
+    locked oid[];
 BEGIN
     -- A snapshot that is kept may not show the registry's rows of what is gone.
     PERFORM crm_tree._expect_current_walls(ARRAY(
@@ -507,21 +532,25 @@ BEGIN
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_namespace'::regclass AND s.schema = d.object_name;
-    -- A policy that is gone has no table any more but by names, which may be another's by now. Who drops it, or a trigger, a rule or
-    -- a column, has the table to himself to the end of the transaction: so it is looked for among those.
-    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column')) THEN
-        touched := ARRAY(
-            SELECT l.relation FROM pg_locks l
-             WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
-               AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()));
-    END IF;
-    -- While one wall is moved all others stand.
-    IF crm_tree._wall_is_moving(ARRAY(
-           SELECT f.relation FROM crm_tree._wall_faults(coalesce(touched, '{}')) f JOIN crm_tree.wall_standing s ON s.relation = f.relation)) THEN
+    SELECT array_agg(DISTINCT t.oid) INTO named
+      FROM pg_event_trigger_dropped_objects() d
+     CROSS JOIN LATERAL CAST(to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) AS oid) AS t(oid)
+     WHERE d.object_type IN ('policy', 'trigger', 'rule', 'table column') AND t.oid IS NOT NULL;
+    IF crm_tree._drop_is_moving() THEN
         RETURN;
     END IF;
-    PERFORM crm_tree._expect_current_walls(touched);
-    PERFORM crm_tree._watch_relations(touched, false);
+    PERFORM crm_tree._expect_current_walls(named);
+    -- A policy that is gone has no table any more but by those names, which may be another's by now. Who drops it, or a trigger or
+    -- a column, has the table to himself to the end of the transaction: where a wall may have fallen, it is looked for among those.
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                WHERE d.object_type = 'policy' AND starts_with(d.address_names[3], 'crm_tree')
+                   OR d.object_type = 'trigger' AND d.address_names[3] = 'crm_tree_refuse_truncate'
+                   OR d.object_type = 'table column') THEN
+        locked := crm_tree._locked_alone();
+        PERFORM crm_tree._expect_current_walls(locked);
+        named := named || ARRAY(SELECT s.relation FROM crm_tree.wall_standing s WHERE s.relation = ANY (locked));
+    END IF;
+    PERFORM crm_tree._watch_relations(named, false);
 END
 $$;
 COMMENT ON FUNCTION crm_tree._watch_drop() IS 'Event trigger: as _watch_ddl(), for what is dropped; and the registries forget what is gone.';
@@ -571,14 +600,8 @@ COMMENT ON FUNCTION crm_tree._opened_by_our_end() IS 'Private: tables that would
 
 CREATE FUNCTION crm_tree._close_before_drop() RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    open oid;
 BEGIN
-    FOR open IN SELECT * FROM crm_tree._opened_by_our_end() LOOP
-        IF crm_tree._wall_off(open, true) THEN
-            INSERT INTO crm_tree.closed_for_drop VALUES (open);
-        END IF;
-    END LOOP;
+    INSERT INTO crm_tree.closed_for_drop SELECT unnest(crm_tree._wall_off(ARRAY(SELECT * FROM crm_tree._opened_by_our_end()), true));
     IF EXISTS (SELECT FROM crm_tree._opened_by_our_end()) THEN
         RAISE EXCEPTION 'another table took the place of one that was to be closed'
             USING ERRCODE = 'serialization_failure', HINT = 'Somebody renamed it, or gave it a policy. Try again.';
@@ -615,11 +638,11 @@ COMMENT ON FUNCTION crm_tree._before_drop() IS 'Event trigger: no table is to be
 CREATE FUNCTION crm_tree._after_drop() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    closed oid;
+    closed oid[];
 BEGIN
-    FOR closed IN DELETE FROM crm_tree.closed_for_drop RETURNING relation LOOP
-        PERFORM crm_tree._wall_off(closed, false);
-    END LOOP;
+    WITH gone AS (DELETE FROM crm_tree.closed_for_drop RETURNING relation)
+    SELECT array_agg(relation) INTO closed FROM gone;
+    PERFORM crm_tree._wall_off(closed, false);
 END
 $$;
 COMMENT ON FUNCTION crm_tree._after_drop() IS 'Event trigger: something else was dropped, and what _before_drop() closed is open again.';
@@ -706,5 +729,5 @@ $$;
 COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Triggers that have to be are enabled ALWAYS again, and walls that are whole are watched from here on. For superusers.';
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
-    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._wall_off(oid, boolean), crm_tree._lock_against_children(oid[]),
+    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._wall_off(oid[], boolean), crm_tree._lock_against_children(oid[]), crm_tree._locked_alone(), crm_tree._others_stand(oid[]),
     crm_tree._opened_by_our_end(), crm_tree._close_before_drop(), crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;

@@ -79,6 +79,18 @@ pub fn expect_org_column(table: &Table, name: &str) -> (Column, OrgType) {
         .hint(format!("ALTER TABLE {} ALTER COLUMN {} TYPE text COLLATE \"C\";", table.sql(), ident(name)))
         .raise()
     }
+    if column.passing {
+        Refusal::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!(
+                "column \"{name}\" of {} has a temporary collation, with which it would go unseen",
+                table.shown()
+            ),
+        )
+        .hint(format!("ALTER TABLE {} ALTER COLUMN {} TYPE text COLLATE \"C\";", table.sql(), ident(name)))
+        .table(&table.schema, &table.name)
+        .raise()
+    }
     table.refuse_generated(&column);
     (column, org_type)
 }
@@ -515,7 +527,7 @@ fn lower(table: &Table) {
             // As its owner: what another put in its place is not this one's to alter.
             role::as_table_owner_confined(t.owner, || {
                 take_down(t);
-                if !t.column(column).is_some_and(|column| column.identity) {
+                if t.column(column).is_some_and(|column| !column.identity) {
                     ddl(&format!("ALTER TABLE ONLY {} ALTER COLUMN {} DROP DEFAULT", t.sql(), ident(column)));
                 }
             });

@@ -8,9 +8,16 @@ use crate::pg::{protected, relation, role, scan, xact};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
+/// A piece of our own work on walls that is under way.
+struct Moving {
+    tables: Vec<pg_sys::Oid>,
+    /// Has it dropped anything?
+    dropped: bool,
+}
+
 thread_local! {
-    /// Our own pieces of work on walls that are under way, each with its tables. No SQL sets it.
-    static MOVING: RefCell<Vec<Vec<pg_sys::Oid>>> = const { RefCell::new(Vec::new()) };
+    /// The innermost last. No SQL sets it.
+    static MOVING: RefCell<Vec<Moving>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Moved;
@@ -24,16 +31,22 @@ impl Drop for Moved {
 /// Runs DDL that takes the walls of these tables down or puts them up: the event triggers let it pass.
 /// Nothing of a user's may run inside, since that would pass too.
 pub fn moving<R>(tables: Vec<pg_sys::Oid>, work: impl FnOnce() -> R) -> R {
-    MOVING.with(|m| m.borrow_mut().push(tables));
+    MOVING.with(|m| m.borrow_mut().push(Moving { tables: tables.clone(), dropped: false }));
     let _moved = Moved;
-    work()
+    let result = work();
+    if MOVING.with(|m| m.borrow().last().is_some_and(|moving| moving.dropped)) {
+        let args = [tables.into()];
+        role::as_extension_owner(|| Spi::run_with_args("SELECT crm_tree._others_stand($1)", &args))
+            .unwrap_or_else(|e| error!("{e}"));
+    }
+    result
 }
 
 #[pg_extern(sql = false)]
 fn _wall_is_moving(touched: Option<Vec<pg_sys::Oid>>) -> bool {
     MOVING.with(|m| {
         let moving = m.borrow();
-        let Some(tables) = moving.last() else { return false };
+        let Some(Moving { tables, .. }) = moving.last() else { return false };
         // Its DDL names tables by text, and their schemas' owners can rename those at any time.
         if touched.into_iter().flatten().any(|relation| !tables.contains(&relation)) {
             Refusal::new(
@@ -45,6 +58,11 @@ fn _wall_is_moving(touched: Option<Vec<pg_sys::Oid>>) -> bool {
         }
         true
     })
+}
+
+#[pg_extern(sql = false)]
+fn _drop_is_moving() -> bool {
+    MOVING.with(|m| m.borrow_mut().last_mut().map(|moving| moving.dropped = true).is_some())
 }
 
 /// Event triggers read the registries and the catalogs as the transaction sees them. One that keeps its
@@ -104,21 +122,28 @@ fn refuse_snapshot(relation: pg_sys::Oid) -> ! {
     .raise()
 }
 
-/// Closes a table for everybody, or opens it again, by a policy that asks nothing. False where the table is
-/// gone. For who has waited for it and may alter it.
+/// Closes tables for everybody, or opens them again, by a policy that asks nothing. Answers those that are still
+/// there. For who has waited for them and may alter them.
 #[pg_extern(sql = false)]
-fn _wall_off(table: pg_sys::Oid, closed: bool) -> bool {
-    relation::lock(table);
-    let Some(table) = Table::find(table) else { return false };
-    let sql = table.sql();
-    // The prefix: protect() and unprotect() take it away. Another of that name is no policy of ours.
-    moving(vec![table.oid], || {
-        ddl(&format!("DROP POLICY IF EXISTS crm_tree_walled_off ON {sql}"));
-        if closed {
-            ddl(&format!("CREATE POLICY crm_tree_walled_off ON {sql} AS RESTRICTIVE USING (false)"));
+fn _wall_off(tables: Vec<pg_sys::Oid>, closed: bool) -> Vec<pg_sys::Oid> {
+    let found: Vec<Table> = tables
+        .into_iter()
+        .filter_map(|table| {
+            relation::lock(table);
+            Table::find(table)
+        })
+        .collect();
+    let oids: Vec<pg_sys::Oid> = found.iter().map(|table| table.oid).collect();
+    moving(oids.clone(), || {
+        for sql in found.iter().map(Table::sql) {
+            // The prefix: protect() and unprotect() take it away. Another of that name is no policy of ours.
+            ddl(&format!("DROP POLICY IF EXISTS crm_tree_walled_off ON {sql}"));
+            if closed {
+                ddl(&format!("CREATE POLICY crm_tree_walled_off ON {sql} AS RESTRICTIVE USING (false)"));
+            }
         }
     });
-    true
+    oids
 }
 
 /// Waits until nobody gives these tables a child or takes one away, and keeps it so to the end of the transaction.

@@ -328,16 +328,20 @@ fn add_keys(caller: pg_sys::Oid, table: &Table, c: &Columns, on_delete: OnDelete
     if !has_index(table, &[&c.org, &c.id], true) {
         role::as_caller(caller, || ddl(&format!("ALTER TABLE {sql} ADD UNIQUE ({org}, {id})")));
     }
-    let (code, action) = match on_delete {
-        OnDelete::Restrict | OnDelete::Adopt => ("a", "NO ACTION".to_owned()),
+    let action = match on_delete {
+        OnDelete::Restrict | OnDelete::Adopt => "NO ACTION".to_owned(),
         // Without the column list the org would be nulled too.
-        OnDelete::Rootify => ("n", format!("SET NULL ({parent})")),
-        OnDelete::Cascade => ("c", "CASCADE".to_owned()),
+        OnDelete::Rootify => format!("SET NULL ({parent})"),
+        OnDelete::Cascade => "CASCADE".to_owned(),
     };
-    match parent_key(table, c) {
-        Some((_, is)) if is == code || (code == "a" && is == "r") => return,
-        Some((name, _)) => ddl(&format!("ALTER TABLE {sql} DROP CONSTRAINT {}", ident(&name))),
-        None => {}
+    let keys = parent_keys(table, c);
+    let right = keys.iter().position(|(_, does)| on_delete.is_done_by(does));
+    // Another of the same edge would do on delete what is not asked for.
+    for (_, (name, _)) in keys.iter().enumerate().filter(|(n, _)| Some(*n) != right) {
+        ddl(&format!("ALTER TABLE {sql} DROP CONSTRAINT {}", ident(name)));
+    }
+    if right.is_some() {
+        return;
     }
     let key = format!(
         "ALTER TABLE {sql} ADD FOREIGN KEY ({org}, {parent}) REFERENCES {sql} ({org}, {id}) ON DELETE {action}"
@@ -345,28 +349,24 @@ fn add_keys(caller: pg_sys::Oid, table: &Table, c: &Columns, on_delete: OnDelete
     add_foreign_key(caller, table, &key);
 }
 
-/// The foreign key of the edges, if it is there: its name, and the letter of what it does on delete, `x` where that
-/// would null the org, or where it is not checked as ours is.
-pub fn parent_key(table: &Table, c: &Columns) -> Option<(String, String)> {
+/// The foreign keys of the edges: the name of each, and the letter of what it does on delete, `x` where that would
+/// null the org, or where it is not checked as ours is.
+pub fn parent_keys(table: &Table, c: &Columns) -> Vec<(String, String)> {
     rows(
-        "WITH key AS (
-             SELECT k.conname::text AS name, (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
-                            JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) AS ours,
-                    (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.confkey) WITH ORDINALITY AS u(num, n)
-                       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) AS theirs,
-                    CASE WHEN k.confmatchtype = 's' AND k.convalidated AND (k.confdeltype <> 'n' OR k.confdelsetcols = k.conkey[2:2])
-                         THEN k.confdeltype::text ELSE 'x' END AS does
-               FROM pg_catalog.pg_constraint k
-              WHERE k.conrelid = $1 AND k.confrelid = $1 AND k.contype = 'f' AND k.conparentid = 0)
-         SELECT name, does FROM key WHERE ours = $2 AND theirs = $3 ORDER BY does = 'x' LIMIT 1",
-        &[
-            table.oid.into(),
-            vec![c.org.clone(), c.parent.clone()].into(),
-            vec![c.org.clone(), c.id.clone()].into(),
-        ],
+        "SELECT k.conname::text, CASE WHEN k.confmatchtype = 's' AND k.convalidated
+                                       AND (k.confdeltype <> 'n' OR k.confdelsetcols = ARRAY[k.conkey[array_position(k.ours, $3)]])
+                                      THEN k.confdeltype::text ELSE 'x' END
+           FROM (SELECT k.*, (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
+                                JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) AS ours,
+                        (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.confkey) WITH ORDINALITY AS u(num, n)
+                           JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) AS theirs
+                   FROM pg_catalog.pg_constraint k
+                  WHERE k.conrelid = $1 AND k.confrelid = $1 AND k.contype = 'f' AND k.conparentid = 0) AS k
+          WHERE cardinality(k.ours) = 2 AND k.theirs[array_position(k.ours, $2)] = $2 AND k.theirs[array_position(k.ours, $3)] = $4
+          ORDER BY k.conname",
+        &[table.oid.into(), c.org.as_str().into(), c.parent.as_str().into(), c.id.as_str().into()],
         |row| (catalog::text(row, 1), catalog::text(row, 2)),
     )
-    .pop()
 }
 
 /// As the owner past his own row security: otherwise only the bound org's rows are validated. Of a row

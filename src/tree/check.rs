@@ -87,12 +87,7 @@ const OF_LINKS: &str = "second parents' ";
 /// A trigger is missing where it is not there or does not fire in an ordinary session. Partitions have
 /// row triggers of their own, and can have them disabled on their own.
 fn missing_triggers(tree: &Tree) -> Vec<Problem> {
-    let on_delete = rows(
-        "SELECT on_delete FROM crm_tree._trees() WHERE relation = $1",
-        &[tree.table.oid.into()],
-        |row| catalog::text(row, 1),
-    );
-    let mode = on_delete.first().and_then(|m| OnDelete::parse(m)).unwrap_or(OnDelete::Restrict);
+    let mode = on_delete(tree);
     let history = history_table::table(tree);
     let expected = expected_triggers(mode, history.is_some());
     let in_partitions: Vec<&str> = expected.iter().copied().filter(|name| in_partitions(name)).collect();
@@ -126,10 +121,24 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
 /// does what `on_delete` says any more.
 fn missing_key(tree: &Tree) -> Option<Problem> {
     let c = &tree.columns;
-    attach::parent_key(&tree.table, c).is_none().then(|| {
-        let detail = format!("the foreign key ({}, {}) is missing; run attach_tree() again", c.org, c.parent);
-        (None, None, "key_missing".to_owned(), detail)
-    })
+    let mode = on_delete(tree);
+    let keys = attach::parent_keys(&tree.table, c);
+    let what = match keys.iter().filter(|(_, does)| !mode.is_done_by(does)).count() {
+        0 if keys.is_empty() => "is missing",
+        0 => return None,
+        _ => "does on delete what on_delete does not say, or is not checked",
+    };
+    let detail = format!("the foreign key ({}, {}) {what}; run attach_tree() again", c.org, c.parent);
+    Some((None, None, "key_missing".to_owned(), detail))
+}
+
+fn on_delete(tree: &Tree) -> OnDelete {
+    let mode = rows(
+        "SELECT on_delete FROM crm_tree._trees() WHERE relation = $1",
+        &[tree.table.oid.into()],
+        |row| catalog::text(row, 1),
+    );
+    mode.first().and_then(|m| OnDelete::parse(m)).unwrap_or(OnDelete::Restrict)
 }
 
 fn firing_triggers(table: &Table) -> Vec<String> {

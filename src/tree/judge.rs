@@ -114,25 +114,37 @@ fn overowned(sql: &LinkSql, org: &str, id: &str, moved: bool) -> Option<String> 
     least.filter(|least| least.starts_with('-')).or(sum)
 }
 
-/// Why these nodes could not hang below `parent`, by their second parents. Run as the tree's owner; locks and
+/// Why these nodes, all of which have a parent now or none, could not hang below `parent`, by their second parents. Run as the tree's owner; locks and
 /// changes nothing.
-pub fn foreseen(tree: Oid, org: &str, ids: impl FnOnce() -> Vec<String>, parent: &str) -> Option<Refusal> {
+pub fn foreseen(
+    tree: Oid,
+    org: &str,
+    ids: impl FnOnce() -> Vec<String>,
+    parent: &str,
+    had_parent: bool,
+) -> Option<Refusal> {
     let links = Links::of(tree)?;
     let sql = links.sql();
-    if spi::read::<1>(&sql.any(), vec![Arg::Text(org)]).is_empty() {
+    let linked = !spi::read::<1>(&sql.any(), vec![Arg::Text(org)]).is_empty();
+    if !linked && had_parent {
         return None;
     }
-    let above: Vec<(String, String)> =
-        spi::read::<2>(&sql.edges_above(), vec![Arg::Text(org), Arg::Text(parent)])
-            .into_iter()
-            .filter_map(|[child, parent]| Some((child?, parent?)))
-            .collect();
     let ids = ids();
+    let edges = if linked {
+        spi::read::<2>(&sql.edges_above(), vec![Arg::Text(org), Arg::Text(parent)])
+    } else {
+        Vec::new()
+    };
+    let above: Vec<(String, String)> =
+        edges.into_iter().filter_map(|[child, parent]| Some((child?, parent?))).collect();
     if let Some(id) = ids.iter().find(|id| above.iter().any(|(_, parent)| parent == *id)) {
         let closing = (id.clone(), parent.to_owned());
         return Some(cycle(&shortest_way_round(id, above.into_iter().chain([closing]))));
     }
-    ids.iter().find_map(|id| Some(bad_ownership(id, &overowned(&sql, org, id, true)?)))
+    // The share of an edge counts from where there is one.
+    ids.iter()
+        .filter(|_| !had_parent)
+        .find_map(|id| Some(bad_ownership(id, &overowned(&sql, org, id, true)?)))
 }
 
 /// From the node up to itself again, by the fewest edges: (child, parent) → the ids on the way.

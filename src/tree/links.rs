@@ -11,6 +11,7 @@ use crate::pg::{role, scan, trigger};
 use crate::tenant::wall;
 use pgrx::prelude::*;
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::rc::Rc;
 
 /// A tree with second parents, as the registry has it.
@@ -29,6 +30,10 @@ pub struct Links {
     pub tree_parent: String,
     pub tree_pct: Option<String>,
 }
+
+/// The statement triggers that name all columns of an edge: by their numbers, which a name does not follow.
+const LOCK_UPDATE: &CStr = c"crm_tree_lock_links_update";
+const LOCK_OWNERSHIP: &CStr = c"crm_tree_lock_ownership";
 
 type Kept = Option<Rc<(Links, LinkSql)>>;
 
@@ -78,10 +83,39 @@ impl Links {
     pub fn kept(relation: pg_sys::Oid) -> Kept {
         Remembered::get(&KEPT, relation, || {
             Self::of(relation).map(|links| {
+                links.refuse_other_columns();
                 let sql = links.sql();
                 Rc::new((links, sql))
             })
         })
+    }
+
+    /// Columns that took the names of others: some of the triggers still go by the old ones.
+    fn refuse_other_columns(&self) {
+        let numbers = |table, names: &[&String]| -> Vec<i16> {
+            names.iter().filter_map(|name| trigger::column_number(table, name)).collect()
+        };
+        let mut written = vec![&self.org, &self.parent, &self.child];
+        written.extend(&self.pct);
+        let on_links =
+            trigger::update_columns(self.links, LOCK_UPDATE) == Some(numbers(self.links, &written));
+        let of_tree = self.tree_pct.as_ref();
+        let on_tree = of_tree.is_none_or(|share| {
+            trigger::update_columns(self.tree, LOCK_OWNERSHIP) == Some(numbers(self.tree, &[share]))
+        });
+        if !on_links || !on_tree {
+            let facts = relation::facts(self.links);
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "the second parents in {}.{} have lost triggers, or have other columns by the names of those that they were attached with",
+                    facts.schema, facts.name
+                ),
+            )
+            .hint("Run crm_tree.attach_links() again.")
+            .table(&facts.schema, &facts.name)
+            .raise()
+        }
     }
 
     pub fn sql(&self) -> LinkSql {

@@ -443,7 +443,7 @@ fn place_of_parent(shape: &Shape, org: &str, id: &str, row: &Row<'_>) -> Option<
         });
         rows.into_iter().next().map(|[path, depth]| (path, depth.and_then(|depth| depth.parse().ok())))
     });
-    let found = found.and_then(|(path, depth)| Some((path?, depth?)));
+    let found = found.and_then(|(path, depth)| Some((path.filter(|p| path::is_valid(p))?, depth?)));
     state(|s| match &found {
         Some(place) => {
             s.misses = 0;
@@ -697,7 +697,12 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
     for id in &ids {
         let _unplaceable_is_judged_at_its_own_event = moves::place(id, &touched, &others, &mut finals);
     }
-    finals.retain(|_, p| path::depth(p) <= shape.max_depth && p.len() <= path::MAX_BYTES);
+    finals.retain(|id, p| {
+        path::is_id(id)
+            && path::is_valid(p)
+            && path::depth(p) <= shape.max_depth
+            && p.len() <= path::MAX_BYTES
+    });
     let all = finals.len() == touched.len();
     rewrite(shape.root, || set_own_rows(shape, org, moves::own_rows(&touched, &finals)));
     settle_meanwhile(shape, org);
@@ -851,6 +856,7 @@ pub fn adopt<'a>(call: &Call<'a>) -> Outcome<'a> {
                 Some(links) => by_links::above(id, links),
                 None => paths[id]
                     .as_deref()
+                    .filter(|p| path::is_valid(p))
                     .map(|p| path::ids(p).filter(|at| at != id).map(str::to_owned).collect())
                     .unwrap_or_default(),
             };
@@ -874,7 +880,7 @@ fn refuse(shape: &Shape, refusal: Refusal) -> ! {
 }
 
 fn refuse_bad_id(shape: &Shape, id: &str) {
-    if id.is_empty() || id.contains('/') {
+    if !path::is_id(id) {
         refuse(shape, faults::bad_id(id))
     }
 }

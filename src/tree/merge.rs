@@ -111,7 +111,7 @@ fn plan(tree: &Tree, org: &str, from: &str, into: &str) -> Result<Merge, Box<Ref
     }
     let (children, below, foreseen) = role::as_table_owner_confined(tree.table.owner, || {
         let children = count_children(tree, org, from);
-        let foreseen = judge::foreseen(tree.table.oid, org, || children_of(tree, org, from), into);
+        let foreseen = judge::foreseen(tree.table.oid, org, || children_of(tree, org, from), into, true);
         let below = if by_links {
             // Each child is written, and nothing below it.
             let below = preview::measure_by_links(tree, org, from, &target);

@@ -25,6 +25,11 @@ pub fn is_valid(path: &str) -> bool {
         && path[1..path.len() - 1].split('/').all(|id| !id.is_empty())
 }
 
+/// Can a path hold it?
+pub fn is_id(id: &str) -> bool {
+    !id.is_empty() && !id.contains('/')
+}
+
 /// The ids on a path, root first. Empty for what is no path.
 pub fn ids(path: &str) -> impl DoubleEndedIterator<Item = &str> {
     path.split('/').filter(|id| !id.is_empty())

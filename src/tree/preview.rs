@@ -117,8 +117,9 @@ impl Move {
     /// Refused by second parents, where nothing else refuses it.
     fn unless_foreseen(self, tree: &Tree, place: &Place, new_parent: Option<&str>) -> Move {
         let refusal = match (&self.refusal, new_parent) {
-            (None, Some(parent)) => {
-                judge::foreseen(tree.table.oid, &place.org, || vec![place.id.clone()], parent)
+            // Where it hangs there already nothing is looked at.
+            (None, Some(parent)) if self.rows > 0 => {
+                judge::foreseen(tree.table.oid, &place.org, || vec![place.id.clone()], parent, false)
             }
             _ => None,
         };

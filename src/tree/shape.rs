@@ -46,6 +46,17 @@ impl OnDelete {
     }
 }
 
+impl OnDelete {
+    /// Is it what a foreign key does that PostgreSQL gives this letter?
+    pub fn is_done_by(self, letter: &str) -> bool {
+        match self {
+            OnDelete::Restrict | OnDelete::Adopt => matches!(letter, "a" | "r"),
+            OnDelete::Rootify => letter == "n",
+            OnDelete::Cascade => letter == "c",
+        }
+    }
+}
+
 /// The trigger that carries the arguments for all of its table's.
 pub const BEARER: &CStr = c"zz_crm_tree_place_insert";
 
@@ -263,6 +274,9 @@ impl Shape {
         }
         if shape.registered {
             shape.refuse_other_columns();
+            if shape.linked {
+                let _its_columns_are_the_same = super::links::Links::kept(root);
+            }
         }
         shape
     }
@@ -270,14 +284,13 @@ impl Shape {
     /// Columns that took the names of others: the foreign key and some of the triggers still go by the old ones.
     fn refuse_other_columns(&self) {
         let c = &self.columns;
-        let mut named: Vec<i16> = [&c.org, &c.id, &c.parent, &c.path, &c.depth]
+        // In the order in which they stand after UPDATE OF.
+        let named: Vec<i16> = [&c.org, &c.id, &c.parent, &c.path, &c.depth]
             .into_iter()
             .filter_map(|name| trigger::column_number(self.root, name))
             .collect();
-        named.sort_unstable();
         let what = match trigger::update_columns(self.root, LOCK_UPDATE) {
-            Some(mut locked) => {
-                locked.sort_unstable();
+            Some(locked) => {
                 if locked == named {
                     return;
                 }
@@ -461,11 +474,13 @@ impl Sql {
                    FROM {table} c LEFT JOIN {table} p ON p.{org} OPERATOR(pg_catalog.=) c.{org} AND p.{id} OPERATOR(pg_catalog.=) c.{parent}
                   WHERE {in_org} AND c.{path} IS NULL AND (c.{parent} IS NULL OR p.{path} IS NOT NULL)
                     AND coalesce(p.{depth} OPERATOR(pg_catalog.+) 1, 0) OPERATOR(pg_catalog.<=) {max} AND {is_fit}
+                    AND pg_catalog.octet_length(coalesce(p.{path}, '/')) OPERATOR(pg_catalog.+) pg_catalog.octet_length(c.{id}::pg_catalog.text) OPERATOR(pg_catalog.<=) {max_child}
                  UNION ALL
                  SELECT c.{id}, placed.path OPERATOR(pg_catalog.||) c.{id}::pg_catalog.text OPERATOR(pg_catalog.||) '/',
                         placed.depth OPERATOR(pg_catalog.+) 1
                    FROM placed JOIN {table} c ON {in_org} AND c.{parent} OPERATOR(pg_catalog.=) placed.id
-                  WHERE (c.{path} IS NULL) IS TRUE AND placed.depth OPERATOR(pg_catalog.<) {max} AND {is_fit})
+                  WHERE (c.{path} IS NULL) IS TRUE AND placed.depth OPERATOR(pg_catalog.<) {max} AND {is_fit}
+                    AND pg_catalog.octet_length(placed.path) OPERATOR(pg_catalog.+) pg_catalog.octet_length(c.{id}::pg_catalog.text) OPERATOR(pg_catalog.<=) {max_child})
              UPDATE {table} AS t SET {path} = s.path, {depth} = s.depth
                FROM (SELECT placed.id, placed.path, placed.depth FROM placed ORDER BY placed.path COLLATE pg_catalog.\"C\") AS s
               WHERE {in_org_t} AND t.{id} OPERATOR(pg_catalog.=) s.id",
@@ -476,6 +491,7 @@ impl Sql {
             table = self.table,
             org = self.org,
             is_fit = self.is_fit("c"),
+            max_child = path::MAX_BYTES - 1,
             max = self.max_depth,
             in_org = self.in_org("c"),
             in_org_t = self.in_org("t"),

@@ -289,6 +289,10 @@ RESET ROLE;
 GRANT SELECT (secret), UPDATE (key_id) ON crm_tree.signing_key TO audit_heir;
 GRANT EXECUTE ON FUNCTION crm_tree._close_before_drop(), crm_tree._walls() TO audit_app;
 GRANT CREATE ON SCHEMA crm_tree TO audit_app;
+CREATE FUNCTION crm_tree.bind_org(int) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS '';
+CREATE TABLE crm_tree.planted (id int);
+ALTER TABLE crm_tree.wall_pending OWNER TO audit_owner;
+ALTER FUNCTION crm_tree.path_depth(text) OWNER TO audit_owner;
 -- 53: policies that are open and asked first
 SET ROLE audit_owner;
 SELECT holes.make('t53_first', false);
@@ -403,6 +407,8 @@ SELECT code, object FROM crm_tree.audit_walls() WHERE code = 'expression_statist
 \pset format aligned
 
 DROP EXTENSION IF EXISTS btree_gist CASCADE;
+DROP FUNCTION public.bind_org(int);
+DROP TABLE public.planted;
 DROP SCHEMA holes, holes_open, holes_closed, audited CASCADE;
 DROP FOREIGN DATA WRAPPER audit_fdw CASCADE;
 DROP PUBLICATION audit_some, audit_both;

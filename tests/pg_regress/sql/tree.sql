@@ -128,6 +128,12 @@ ALTER TABLE tree.renamed DROP COLUMN parent CASCADE;
 ALTER TABLE tree.renamed ADD COLUMN parent int;
 INSERT INTO tree.renamed VALUES (1, 5, NULL, NULL);
 ROLLBACK;
+BEGIN;
+ALTER TABLE tree.renamed RENAME org_id TO x;
+ALTER TABLE tree.renamed RENAME id TO org_id;
+ALTER TABLE tree.renamed RENAME x TO id;
+UPDATE tree.renamed SET parent = 2 WHERE id = 1 AND org_id = 3;
+ROLLBACK;
 ALTER TABLE tree.renamed RENAME parent TO left_behind;
 ALTER TABLE tree.renamed RENAME planned TO parent;
 SELECT crm_tree.attach_tree('tree.renamed', 'id', 'parent');
@@ -151,6 +157,20 @@ ALTER TABLE tree.unfit_key DROP CONSTRAINT unfit_key_org_id_parent_fkey,
     ADD CONSTRAINT elsewhere FOREIGN KEY (org_id, parent) REFERENCES tree.unfit_key (org_id, other);
 SELECT crm_tree.attach_tree('tree.unfit_key', 'id', 'parent');
 SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'tree.unfit_key'::regclass AND contype = 'f' ORDER BY 1;
+-- ... and two of the same edge
+ALTER TABLE tree.unfit_key DROP CONSTRAINT elsewhere, ADD CONSTRAINT turned FOREIGN KEY (parent, org_id) REFERENCES tree.unfit_key (id, org_id) ON DELETE CASCADE;
+SELECT * FROM crm_tree.check_tree('tree.unfit_key');
+SELECT crm_tree.attach_tree('tree.unfit_key', 'id', 'parent');
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'tree.unfit_key'::regclass AND contype = 'f' ORDER BY 1;
+SELECT * FROM crm_tree.check_tree('tree.unfit_key');
+-- Too long for a path, in one statement with more than is remembered row by row, and children first
+CREATE TABLE tree.long (org_id int, id text, parent text, PRIMARY KEY (org_id, id));
+SELECT crm_tree.attach_tree('tree.long', 'id', 'parent', max_depth => 100);
+WITH x AS (SELECT repeat('a', 300) || n AS i, CASE WHEN n > 1 THEN repeat('a', 300) || (n - 1) END AS p, 20 - n AS r FROM generate_series(20, 1, -1) n
+           UNION ALL SELECT 'c' || n, 'zz', 0 FROM generate_series(1200, 1, -1) n
+           UNION ALL SELECT 'zz', NULL, 9999)
+INSERT INTO tree.long SELECT 1, i, p FROM x ORDER BY r;
+SELECT count(*) FROM tree.long;
 
 -- Deletes: each way.
 CREATE TABLE tree.adopting (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
@@ -220,6 +240,7 @@ RESET session_replication_role;
 SELECT * FROM crm_tree.check_tree('tree.slash') ORDER BY id, problem;
 SELECT * FROM crm_tree.repair_tree('tree.slash');
 SELECT * FROM crm_tree.check_tree('tree.slash') ORDER BY id, problem;
+INSERT INTO tree.slash VALUES (2, 'q2', 'q1'), (2, 'q1', 'b');
 SELECT * FROM tree.slash ORDER BY id;
 SELECT crm_tree.detach_tree('tree.word');
 INSERT INTO tree.word (org_id, id, parent) VALUES ('o', 'q', 'é') RETURNING materialized_path;

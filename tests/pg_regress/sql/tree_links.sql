@@ -282,4 +282,18 @@ SELECT * FROM crm_tree.preview_merge('foreseen', '4', '3');
 SELECT crm_tree.merge_nodes('foreseen', '4', '3');
 SELECT id, parent FROM foreseen ORDER BY id;
 SELECT * FROM crm_tree.check_tree('foreseen');
+INSERT INTO foreseen VALUES (2, 1, NULL, 50), (2, 2, NULL, 150);
+SELECT * FROM crm_tree.preview_move('foreseen', '2', '1');
+-- Names that change hands
+BEGIN;
+ALTER TABLE foreseen_link RENAME p TO x;
+ALTER TABLE foreseen_link RENAME c TO p;
+ALTER TABLE foreseen_link RENAME x TO c;
+UPDATE foreseen_link SET pct = 900;
+ROLLBACK;
+BEGIN;
+ALTER TABLE foreseen RENAME pct TO old_pct;
+ALTER TABLE foreseen ADD pct numeric;
+UPDATE foreseen SET pct = 900 WHERE id = 5;
+ROLLBACK;
 DROP TABLE foreseen_link, foreseen;

@@ -225,6 +225,7 @@ ROLLBACK;
 -- ... or while one that may be moved is moved: the names of protect()'s own statements
 SELECT crm_tree.protect('watch_a.t');
 RESET ROLE;
+SELECT crm_tree.unprotect('watch_a.t');  -- SHOULD FAIL
 DROP EVENT TRIGGER a_swaps;
 CREATE EVENT TRIGGER a_hides ON sql_drop EXECUTE FUNCTION watch.hides();
 SET ROLE watch_owner;
@@ -259,6 +260,21 @@ SELECT crm_tree.protect('watch.counted');
 ALTER TABLE watch.counted ALTER org_id DROP DEFAULT, ALTER org_id ADD GENERATED ALWAYS AS IDENTITY;
 SELECT crm_tree.unprotect('watch.counted');
 RESET ROLE;
+
+-- What goes with a session goes unseen.
+CREATE COLLATION pg_temp.passing (locale = 'C', provider = libc);
+CREATE TABLE watch.passes (org_id text COLLATE pg_temp.passing NOT NULL);
+SELECT crm_tree.protect('watch.passes');  -- SHOULD FAIL
+DROP TABLE watch.passes;
+
+-- The org column is gone, and the wall can be taken down.
+SET session_replication_role = replica;
+CREATE TABLE watch.headless (org_id bigint NOT NULL, x int);
+SELECT crm_tree.protect('watch.headless');
+ALTER TABLE watch.headless DROP COLUMN org_id CASCADE;
+RESET session_replication_role;
+SELECT crm_tree.unprotect('watch.headless');
+DROP TABLE watch.headless;
 
 -- With strings as they were before SQL
 SET standard_conforming_strings = off;
