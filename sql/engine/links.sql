@@ -17,7 +17,7 @@ SELECT pg_catalog.pg_extension_config_dump('crm_tree.tree_links', 'WHERE relatio
 
 CREATE FUNCTION crm_tree._tree_links() RETURNS SETOF crm_tree.tree_links
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-    AS 'SELECT * FROM crm_tree.tree_links';
+    AS 'SELECT * FROM crm_tree.tree_links l WHERE l.relation IN (SELECT c.oid FROM pg_class c)';
 COMMENT ON FUNCTION crm_tree._tree_links() IS 'The attached tables of second parents. Definer: the registry has no policy, and its content is no secret.';
 
 CREATE FUNCTION crm_tree._links_lock() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'crm_tree_links_lock';

@@ -25,7 +25,7 @@ unsafe extern "C-unwind" {
 /// # Safety
 /// In a transaction. Whoever throws the error must have no Rust value with a destructor alive.
 pub unsafe fn witnessed<R>(body: impl FnOnce() -> R) -> Result<R, *mut ErrorData> {
-    let mut seen: *mut ErrorData = std::ptr::null_mut();
+    let mut seen = Seen { last: [std::ptr::null_mut(); KEPT], next: 0 };
     // SAFETY: the frame is taken off the stack before it goes, however `body` ends.
     let result = unsafe {
         let mut frame = pg_sys::ErrorContextCallback {
@@ -39,7 +39,16 @@ pub unsafe fn witnessed<R>(body: impl FnOnce() -> R) -> Result<R, *mut ErrorData
         result
     };
     let payload = match result {
-        Ok(answer) => return Ok(answer),
+        Ok(answer) => {
+            // SAFETY: what was caught on the way, and is nobody else's.
+            unsafe {
+                seen.last
+                    .into_iter()
+                    .filter(|error| !error.is_null())
+                    .for_each(|error| free_error_data(error))
+            };
+            return Ok(answer);
+        }
         Err(payload) => payload,
     };
     let Some(report) = report_of(&*payload) else { resume_unwind(payload) };
@@ -47,16 +56,47 @@ pub unsafe fn witnessed<R>(body: impl FnOnce() -> R) -> Result<R, *mut ErrorData
         // SAFETY: allocates in the current context.
         return Err(unsafe { super::trigger::error_data(&refusal) });
     }
-    // One that was caught on the way is not it.
-    // SAFETY: what `note` has left is a whole copy.
-    let is_it =
-        !seen.is_null() && unsafe { CStr::from_ptr((*seen).message) }.to_string_lossy() == report.message();
-    if !is_it {
-        resume_unwind(payload)
+    // SAFETY: what `note` has left are whole copies.
+    unsafe {
+        match seen.newest_first().find(|error| is_told_by(*error, report)) {
+            Some(error) => {
+                forget_own_statement(error);
+                Err(error)
+            }
+            None => resume_unwind(payload),
+        }
     }
-    // SAFETY: as above.
-    unsafe { forget_own_statement(seen) };
-    Err(seen)
+}
+
+/// Errors that are kept: one that was caught may be thrown again behind others.
+const KEPT: usize = 8;
+
+struct Seen {
+    last: [*mut ErrorData; KEPT],
+    next: usize,
+}
+
+impl Seen {
+    fn newest_first(&self) -> impl Iterator<Item = *mut ErrorData> {
+        (1..=KEPT).map(|back| self.last[(self.next + KEPT - back) % KEPT]).filter(|error| !error.is_null())
+    }
+}
+
+/// Is it the error that pgrx carries? A code that is nobody's but a user's is an internal error there.
+unsafe fn is_told_by(error: *mut ErrorData, report: &ErrorReportWithLevel) -> bool {
+    let same = |text: *const std::ffi::c_char, told: Option<&str>| match (text.is_null(), told) {
+        (true, None) => true,
+        // SAFETY: a C string of the error's own.
+        (false, Some(told)) => unsafe { CStr::from_ptr(text) }.to_string_lossy() == told,
+        _ => false,
+    };
+    // SAFETY: a whole copy.
+    unsafe {
+        PgSqlErrorCode::from((*error).sqlerrcode) as i32 == report.sql_error_code() as i32
+            && same((*error).message, Some(report.message()))
+            && same((*error).detail, report.detail())
+            && same((*error).hint, report.hint())
+    }
 }
 
 /// Takes the statement of ours, in which it happened, out of the context: it is the outermost there, and says nothing
@@ -91,7 +131,7 @@ fn report_of(payload: &(dyn Any + Send)) -> Option<&ErrorReportWithLevel> {
 
 /// PostgreSQL calls it for whatever is reported below, to be told where that was: the context is complete up to here.
 unsafe extern "C-unwind" fn note(seen: *mut c_void) {
-    let seen = seen.cast::<*mut ErrorData>();
+    let seen = seen.cast::<Seen>();
     // SAFETY: `seen` is the frame's own, and an error is being reported.
     unsafe {
         if pg_sys::geterrcode() == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as i32 {
@@ -104,9 +144,11 @@ unsafe extern "C-unwind" fn note(seen: *mut c_void) {
         if (*data).elevel != PgLogLevel::ERROR as i32 {
             return free_error_data(data);
         }
-        if !(*seen).is_null() {
-            free_error_data(*seen);
+        let place = (*seen).next % KEPT;
+        if !(&(*seen).last)[place].is_null() {
+            free_error_data((&(*seen).last)[place]);
         }
-        *seen = data;
+        (&mut (*seen).last)[place] = data;
+        (*seen).next = (place + 1) % KEPT;
     }
 }

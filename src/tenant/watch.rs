@@ -2,7 +2,7 @@
 //! own DDL from everybody else's, and to put a wall up for them.
 
 use super::wall;
-use crate::catalog::{Table, ddl};
+use crate::catalog::{Table, ddl, rows};
 use crate::error::Refusal;
 use crate::pg::{protected, relation, role, scan, xact};
 use pgrx::prelude::*;
@@ -135,15 +135,27 @@ fn _wall_off(tables: Vec<pg_sys::Oid>, closed: bool) -> Vec<pg_sys::Oid> {
         .collect();
     let oids: Vec<pg_sys::Oid> = found.iter().map(|table| table.oid).collect();
     moving(oids.clone(), || {
-        for sql in found.iter().map(Table::sql) {
+        for table in &found {
+            let sql = &table.sql();
             // The prefix: protect() and unprotect() take it away. Another of that name is no policy of ours.
-            ddl(&format!("DROP POLICY IF EXISTS crm_tree_walled_off ON {sql}"));
+            if has_walled_off(table.oid) {
+                ddl(&format!("DROP POLICY crm_tree_walled_off ON {sql}"));
+            }
             if closed {
                 ddl(&format!("CREATE POLICY crm_tree_walled_off ON {sql} AS RESTRICTIVE USING (false)"));
             }
         }
     });
     oids
+}
+
+fn has_walled_off(table: pg_sys::Oid) -> bool {
+    let found = rows(
+        "SELECT 1 FROM pg_catalog.pg_policy WHERE polrelid OPERATOR(pg_catalog.=) $1 AND polname OPERATOR(pg_catalog.=) 'crm_tree_walled_off'",
+        &[table.into()],
+        |_| (),
+    );
+    !found.is_empty()
 }
 
 /// Waits until nobody gives these tables a child or takes one away, and keeps it so to the end of the transaction.

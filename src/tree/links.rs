@@ -48,7 +48,8 @@ impl Links {
         let columns = "l.relation::pg_catalog.oid::pg_catalog.text, l.tree::pg_catalog.oid::pg_catalog.text, l.org_column, l.parent_column,
                        l.child_column, l.pct_column, l.tree_pct_column, t.org_column::pg_catalog.text, t.id_column::pg_catalog.text, t.parent_column::pg_catalog.text";
         let join = "crm_tree.tree_links l JOIN crm_tree.tree t
-                       ON t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) l.tree::pg_catalog.oid";
+                       ON t.relation::pg_catalog.oid OPERATOR(pg_catalog.=) l.tree::pg_catalog.oid
+                    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) l.relation::pg_catalog.oid";
         let [links, tree, org, parent, child, pct, tree_pct, tree_org, tree_id, tree_parent] =
             role::as_extension_owner(|| {
                 plans::read::<10>(

@@ -417,11 +417,13 @@ fn place_below(shape: &Shape, key: &Key, row: &Row<'_>) -> Option<(String, i32)>
     let place = match &key.parent {
         None => (path::of_root(&key.id), 0),
         Some(parent) => {
+            // From a time without triggers.
+            refuse_bad_id(shape, parent);
             let (above, depth) = place_of_parent(shape, &key.org, parent, row)?;
             (path::child(&above, &key.id), depth + 1)
         }
     };
-    (place.1 <= shape.max_depth && place.0.len() <= path::MAX_BYTES).then_some(place)
+    (path::is_id(&key.id) && place.1 <= shape.max_depth && place.0.len() <= path::MAX_BYTES).then_some(place)
 }
 
 fn place_of_parent(shape: &Shape, org: &str, id: &str, row: &Row<'_>) -> Option<(String, i32)> {
@@ -443,7 +445,7 @@ fn place_of_parent(shape: &Shape, org: &str, id: &str, row: &Row<'_>) -> Option<
         });
         rows.into_iter().next().map(|[path, depth]| (path, depth.and_then(|depth| depth.parse().ok())))
     });
-    let found = found.and_then(|(path, depth)| Some((path.filter(|p| path::is_valid(p))?, depth?)));
+    let found = found.and_then(|(path, depth)| Some((path.filter(|p| path::has_ends(p))?, depth?)));
     state(|s| match &found {
         Some(place) => {
             s.misses = 0;
@@ -625,8 +627,8 @@ pub fn load(
     while !ask.is_empty() {
         let mut next = Vec::new();
         for [id, parent, stored] in spi::read::<3>(&sql, vec![Arg::Text(org), Arg::Texts(ask)]) {
-            let Some(id) = id else { continue };
-            // Triggers were off once: what is no path says nothing.
+            // Triggers were off once: below an id that no path can hold there is no place, and what is no path says nothing.
+            let Some(id) = id.filter(|id| path::is_id(id)) else { continue };
             let stored = stored.filter(|stored| path::is_valid(stored));
             match (moved.get(&id), stored) {
                 (None, Some(stored)) => {
@@ -694,7 +696,7 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
     }
     let (touched, others) = load(&shape.sql(), org, ids.clone(), &HashMap::new());
     let mut finals = HashMap::new();
-    for id in &ids {
+    for id in ids.iter().filter(|id| touched.contains_key(*id)) {
         let _unplaceable_is_judged_at_its_own_event = moves::place(id, &touched, &others, &mut finals);
     }
     finals.retain(|id, p| {
@@ -703,7 +705,7 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
             && path::depth(p) <= shape.max_depth
             && p.len() <= path::MAX_BYTES
     });
-    let all = finals.len() == touched.len();
+    let all = finals.len() == touched.len() && ids.iter().all(|id| touched.contains_key(id));
     rewrite(shape.root, || set_own_rows(shape, org, moves::own_rows(&touched, &finals)));
     settle_meanwhile(shape, org);
     all

@@ -19,15 +19,17 @@ pub fn child(parent: &str, id: &str) -> String {
 
 /// Is it a path: a slash, then ids that are not empty, each closed by a slash?
 pub fn is_valid(path: &str) -> bool {
-    path.len() >= 3
-        && path.starts_with('/')
-        && path.ends_with('/')
-        && path[1..path.len() - 1].split('/').all(|id| !id.is_empty())
+    has_ends(path) && path[1..path.len() - 1].split('/').all(|id| !id.is_empty())
 }
 
 /// Can a path hold it?
 pub fn is_id(id: &str) -> bool {
     !id.is_empty() && !id.contains('/')
+}
+
+/// Does it begin and end as a path does? What has no path at all in it does not, and it costs nothing.
+pub fn has_ends(path: &str) -> bool {
+    path.len() >= 3 && path.starts_with('/') && path.ends_with('/')
 }
 
 /// The ids on a path, root first. Empty for what is no path.

@@ -241,6 +241,10 @@ SELECT * FROM crm_tree.check_tree('tree.slash') ORDER BY id, problem;
 SELECT * FROM crm_tree.repair_tree('tree.slash');
 SELECT * FROM crm_tree.check_tree('tree.slash') ORDER BY id, problem;
 INSERT INTO tree.slash VALUES (2, 'q2', 'q1'), (2, 'q1', 'b');
+-- Below one of them there is no place.
+INSERT INTO tree.slash VALUES (2, 'k', 'a/c');
+UPDATE tree.slash SET parent = 'a/c' WHERE id = 'q1';
+UPDATE tree.slash SET parent = 'q1' WHERE id = 'a/c';
 SELECT * FROM tree.slash ORDER BY id;
 SELECT crm_tree.detach_tree('tree.word');
 INSERT INTO tree.word (org_id, id, parent) VALUES ('o', 'q', 'é') RETURNING materialized_path;

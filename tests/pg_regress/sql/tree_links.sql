@@ -297,3 +297,19 @@ ALTER TABLE foreseen ADD pct numeric;
 UPDATE foreseen SET pct = 900 WHERE id = 5;
 ROLLBACK;
 DROP TABLE foreseen_link, foreseen;
+
+-- The links are dropped, and the tree goes on without.
+CREATE TABLE lonely (org_id int, id int, parent int, PRIMARY KEY (org_id, id));
+CREATE TABLE lonely_link (org_id int, p int, c int, PRIMARY KEY (org_id, p, c));
+SELECT crm_tree.attach_tree('lonely', 'id', 'parent');
+SELECT crm_tree.attach_links('lonely_link', 'lonely', 'p', 'c');
+INSERT INTO lonely VALUES (1, 1, NULL), (1, 2, 1), (1, 3, NULL);
+DROP TABLE lonely_link;
+INSERT INTO lonely VALUES (1, 9, NULL);
+UPDATE lonely SET parent = 3 WHERE id = 2;
+DELETE FROM lonely WHERE id = 9;
+SELECT * FROM crm_tree.check_tree('lonely');
+SELECT count(*) FROM crm_tree.tree_links WHERE tree = 'lonely'::regclass;
+CREATE TABLE lonely_link (org_id int, p int, c int, PRIMARY KEY (org_id, p, c));
+SELECT crm_tree.attach_links('lonely_link', 'lonely', 'p', 'c');
+DROP TABLE lonely_link, lonely;

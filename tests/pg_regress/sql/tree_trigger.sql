@@ -164,5 +164,22 @@ EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS schema = SCHEMA_NAME, of_column = COLUMN_NAME, of_type = PG_DATATYPE_NAME, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, context = PG_EXCEPTION_CONTEXT;
     RAISE WARNING '% % % % % %', schema, of_column, of_type, detail, hint, split_part(context, E'\n', 1);
 END $$;
+-- One that was caught, and is thrown again behind others
+CREATE FUNCTION trig.throws_again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.note = 'again' THEN
+        BEGIN
+            RAISE 'same' USING ERRCODE = 'UE003', DETAIL = 'first', CONSTRAINT = 'of_the_first';
+        EXCEPTION WHEN OTHERS THEN
+            BEGIN RAISE 'same' USING ERRCODE = '40001', DETAIL = 'second'; EXCEPTION WHEN OTHERS THEN NULL; END;
+            BEGIN RAISE 'other'; EXCEPTION WHEN OTHERS THEN NULL; END;
+            RAISE;
+        END;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER throws_again AFTER UPDATE ON trig.errs FOR EACH ROW EXECUTE FUNCTION trig.throws_again();
+INSERT INTO trig.errs VALUES (1, 60, NULL, ''), (1, 61, 60, 'again');
+SELECT * FROM trig.told('UPDATE trig.errs SET parent = 2 WHERE id = 60');
 SELECT count(*) FROM crm_tree.check_tree('trig.errs');
 DROP SCHEMA trig CASCADE;
