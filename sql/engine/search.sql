@@ -2,8 +2,8 @@
 --
 -- Behind row security a condition reaches an index only if its operator is leak-proof: it could else show,
 -- by an error or a message, rows that the wall has yet to filter out. `@@` is not marked so. What it runs,
--- ts_match_vq, has nothing to show: it compares the lexemes of the two values, which are checked when they
--- are made, and raises only what depends on the query (stack depth), on a signal, or on memory.
+-- ts_match_vq, compares the lexemes of the two values, which are checked when they are made. What is left
+-- to show a row by: a query so deep that one side of it runs out of stack behind a word that matched.
 -- Marking PostgreSQL's own function would change it for the whole database; this is another one for the same code.
 CREATE FUNCTION crm_tree.ts_match(tsvector, tsquery) RETURNS boolean
     LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 2 AS 'ts_match_vq';

@@ -438,6 +438,14 @@ COMMENT ON FUNCTION crm_tree._refuse_unwalled() IS 'Private: looks at the end of
 CREATE CONSTRAINT TRIGGER refuse_unwalled AFTER INSERT ON crm_tree.wall_pending DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crm_tree._refuse_unwalled();
 ALTER TABLE crm_tree.wall_pending ENABLE ALWAYS TRIGGER refuse_unwalled;
 
+CREATE FUNCTION crm_tree._locked(modes text[]) RETURNS oid[]
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY(SELECT DISTINCT l.relation FROM pg_locks l
+                  WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = ANY ($1) AND l.granted
+                    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+$$;
+COMMENT ON FUNCTION crm_tree._locked(text[]) IS 'Private: the relations that this transaction has locked so.';
+
 CREATE FUNCTION crm_tree._watch_ddl() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET standard_conforming_strings = on AS $$
 DECLARE
@@ -471,6 +479,10 @@ BEGIN
     IF crm_tree._wall_is_moving(touched) THEN
         RETURN;
     END IF;
+    -- PostgreSQL tells nothing of what is done inside of a REFRESH MATERIALIZED VIEW: then it is one of those that DDL has locked.
+    IF NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands()) THEN
+        touched := crm_tree._locked('{AccessExclusiveLock,ExclusiveLock,ShareRowExclusiveLock,ShareUpdateExclusiveLock}');
+    END IF;
     PERFORM crm_tree._expect_current_walls(touched);
     PERFORM crm_tree._watch_relations(touched, true);
     IF TG_TAG ~ 'RULE' AND EXISTS (SELECT FROM crm_tree.tree t WHERE t.relation = ANY (touched)) THEN
@@ -498,17 +510,10 @@ END
 $$;
 COMMENT ON FUNCTION crm_tree._watch_ddl() IS 'Event trigger: keeps the walls that stand as they are.';
 
-CREATE FUNCTION crm_tree._locked_alone() RETURNS oid[]
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT ARRAY(SELECT l.relation FROM pg_locks l
-                  WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
-                    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
-$$;
-COMMENT ON FUNCTION crm_tree._locked_alone() IS 'Private: the relations that this transaction has to itself.';
 CREATE FUNCTION crm_tree._others_stand(moved oid[]) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    others oid[] := ARRAY(SELECT s.relation FROM crm_tree.wall_standing s WHERE s.relation = ANY (crm_tree._locked_alone()) AND NOT s.relation = ANY (moved));
+    others oid[] := ARRAY(SELECT s.relation FROM crm_tree.wall_standing s WHERE s.relation = ANY (crm_tree._locked('{AccessExclusiveLock}')) AND NOT s.relation = ANY (moved));
 BEGIN
     -- Its DDL names tables by text, and their schemas' owners can rename those at any time.
     IF cardinality(others) > 0 AND EXISTS (SELECT FROM crm_tree._wall_faults(others) f WHERE f.relation = ANY (others)) THEN
@@ -546,7 +551,7 @@ BEGIN
                 WHERE d.object_type = 'policy' AND starts_with(d.address_names[3], 'crm_tree')
                    OR d.object_type = 'trigger' AND d.address_names[3] = 'crm_tree_refuse_truncate'
                    OR d.object_type = 'table column') THEN
-        locked := crm_tree._locked_alone();
+        locked := crm_tree._locked('{AccessExclusiveLock}');
         PERFORM crm_tree._expect_current_walls(locked);
         named := named || ARRAY(SELECT s.relation FROM crm_tree.wall_standing s WHERE s.relation = ANY (locked));
     END IF;
@@ -729,5 +734,5 @@ $$;
 COMMENT ON FUNCTION crm_tree.check_restore() IS 'After a restore: has every wall everything it needs? Returns what is missing, and the SQL that mends it. Empty is right. Triggers that have to be are enabled ALWAYS again, and walls that are whole are watched from here on. For superusers.';
 
 REVOKE ALL ON FUNCTION crm_tree.watch_schema(text, text, text), crm_tree.unwatch_schema(text), crm_tree.check_restore(),
-    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._wall_off(oid[], boolean), crm_tree._lock_against_children(oid[]), crm_tree._locked_alone(), crm_tree._others_stand(oid[]),
+    crm_tree._policy_shape(pg_node_tree), crm_tree._wall_shape(oid, name), crm_tree._wall_faults(oid[]), crm_tree._raise_wall(regclass, text), crm_tree._wall_off(oid[], boolean), crm_tree._lock_against_children(oid[]), crm_tree._locked(text[]), crm_tree._others_stand(oid[]),
     crm_tree._opened_by_our_end(), crm_tree._close_before_drop(), crm_tree._refuse_unwalled(), crm_tree._wall_stands(oid), crm_tree._wall_fell(oid), crm_tree._wall_alarm(text, oid, text, text), crm_tree._watch_relations(oid[], boolean) FROM PUBLIC;
