@@ -537,6 +537,7 @@ BEGIN
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_namespace'::regclass AND s.schema = d.object_name;
+    -- Not by a query, which a snapshot that is kept answers with the names of its time; a temporary one's is not that of its schema.
     SELECT array_agg(DISTINCT t.oid) INTO named
       FROM pg_event_trigger_dropped_objects() d
      CROSS JOIN LATERAL CAST(to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) AS oid) AS t(oid)

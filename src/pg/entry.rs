@@ -1,7 +1,7 @@
 //! Functions that SQL calls like any other, but whose errors keep their constraint, table and SQLSTATE, which
 //! pgrx's own error path drops.
 
-use super::trigger::{Answer, finish};
+use super::trigger::{Answer, finish, version_1};
 use super::witness::witnessed;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
@@ -35,24 +35,5 @@ unsafe fn merge_nodes(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
     Some(crate::tree::merge::merge_nodes(table, &text(1)?, &text(2)?))
 }
 
-/// Makes `$body` the version-1 function `$symbol`.
-macro_rules! function {
-    ($symbol:ident, $info:ident, $body:path) => {
-        /// # Safety
-        /// Called by PostgreSQL as a strict function of the arguments that the body reads, which returns bigint.
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-            // SAFETY: PostgreSQL's call info is handed on; nothing of Rust's is alive here.
-            unsafe { finish(guarded(fcinfo, $body)) }
-        }
-
-        #[doc(hidden)]
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
-            &pg_sys::Pg_finfo_record { api_version: 1 }
-        }
-    };
-}
-
-function!(crm_tree_load_tree, pg_finfo_crm_tree_load_tree, load_tree);
-function!(crm_tree_merge_nodes, pg_finfo_crm_tree_merge_nodes, merge_nodes);
+version_1!(crm_tree_load_tree, pg_finfo_crm_tree_load_tree, guarded, load_tree);
+version_1!(crm_tree_merge_nodes, pg_finfo_crm_tree_merge_nodes, guarded, merge_nodes);

@@ -373,15 +373,15 @@ pub(super) unsafe fn error_data(refusal: &Refusal) -> *mut pg_sys::ErrorData {
     }
 }
 
-/// Makes `$body` the version-1 trigger function `$symbol`.
-macro_rules! trigger_function {
-    ($symbol:ident, $info:ident, $body:path) => {
+/// Makes `$body`, run by `$guarded`, the version-1 function `$symbol`.
+macro_rules! version_1 {
+    ($symbol:ident, $info:ident, $guarded:path, $body:path) => {
         /// # Safety
-        /// Called by PostgreSQL as a trigger.
+        /// Called by PostgreSQL, as a trigger or with the arguments that the body reads.
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
             // SAFETY: PostgreSQL's call info is handed on; nothing of Rust's is alive here.
-            unsafe { finish(guarded(fcinfo, $body)) }
+            unsafe { finish($guarded(fcinfo, $body)) }
         }
 
         #[doc(hidden)]
@@ -389,6 +389,13 @@ macro_rules! trigger_function {
         pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
             &pg_sys::Pg_finfo_record { api_version: 1 }
         }
+    };
+}
+pub(super) use version_1;
+
+macro_rules! trigger_function {
+    ($symbol:ident, $info:ident, $body:path) => {
+        version_1!($symbol, $info, guarded, $body);
     };
 }
 

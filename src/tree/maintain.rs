@@ -699,12 +699,7 @@ fn fill_unset(shape: &Shape, org: &str) -> bool {
     for id in ids.iter().filter(|id| touched.contains_key(*id)) {
         let _unplaceable_is_judged_at_its_own_event = moves::place(id, &touched, &others, &mut finals);
     }
-    finals.retain(|id, p| {
-        path::is_id(id)
-            && path::is_valid(p)
-            && path::depth(p) <= shape.max_depth
-            && p.len() <= path::MAX_BYTES
-    });
+    finals.retain(|_, p| path::depth(p) <= shape.max_depth && p.len() <= path::MAX_BYTES);
     let all = finals.len() == touched.len() && ids.iter().all(|id| touched.contains_key(id));
     rewrite(shape.root, || set_own_rows(shape, org, moves::own_rows(&touched, &finals)));
     settle_meanwhile(shape, org);

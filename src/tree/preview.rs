@@ -111,9 +111,7 @@ impl Move {
             refusal: Some(faults::of_trouble(trouble).message),
         }
     }
-}
 
-impl Move {
     /// Refused by second parents, where nothing else refuses it.
     fn unless_foreseen(self, tree: &Tree, place: &Place, new_parent: Option<&str>) -> Move {
         let refusal = match (&self.refusal, new_parent) {

@@ -44,9 +44,7 @@ impl OnDelete {
             _ => None,
         }
     }
-}
 
-impl OnDelete {
     /// Is it what a foreign key does that PostgreSQL gives this letter?
     pub fn is_done_by(self, letter: &str) -> bool {
         match self {
