@@ -173,7 +173,7 @@ COMMENT ON VIEW crm_tree.tree_event IS 'Drift that repair_tree() found, a row an
 
 CREATE FUNCTION crm_tree.check_tree("table" regclass) RETURNS TABLE (org text, id text, problem text, detail text)
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'check_tree_wrapper';
-COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, trigger_missing, key_missing, stale_history; with second parents also link_cycle and ownership. Empty is right. Of the bound org, or of all the caller may read.';
+COMMENT ON FUNCTION crm_tree.check_tree(regclass) IS 'What is wrong in a tree: cycle, orphan, stale_path, wrong_depth, too_deep, bad_id, trigger_missing, key_missing, stale_history; with second parents also link_cycle and ownership. Empty is right. Of the bound org, or of all the caller may read.';
 CREATE FUNCTION crm_tree.repair_tree("table" regclass, org text DEFAULT NULL) RETURNS TABLE (repaired bigint, cycles bigint, orphans bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'repair_tree_wrapper';
 COMMENT ON FUNCTION crm_tree.repair_tree(regclass, text) IS 'Recomputes paths and depths from the parent links and rewrites only the rows that differ, org by org; an org in which nothing is wrong is not locked. Ends the deferral of an org''s paths (crm_tree.defer_paths) once all of them are right. Opens and closes what its history is behind by. Writes down in tree_event what it found. Cycles and orphans are counted, not mended: the links do not say how. Of the org given, else of the bound one, else of all. The caller owns the table.';
