@@ -24,6 +24,7 @@ pub mod role;
 mod rollup_functions;
 pub mod rows;
 pub mod scan;
+mod search;
 pub mod session;
 pub mod settings;
 pub mod shmem;

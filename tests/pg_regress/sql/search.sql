@@ -69,6 +69,21 @@ SELECT q, count(*) FILTER (WHERE words @@ q::tsquery) AS plain,
        count(*) FILTER (WHERE (words OPERATOR(crm_tree.@@) q::tsquery) IS DISTINCT FROM (words @@ q::tsquery)) AS differ
   FROM search.note, unnest('{boat, boat & org, boat | noth, !boat, boat <2> org, bo:*, boat:A, (boat | see) & !org}'::text[]) q
  GROUP BY q ORDER BY q;
+-- A query that the stack may not have room for matches nothing, in the table and by the index, and raises nothing.
+CREATE TABLE search.word AS SELECT g AS id, 'boat org'::tsvector AS words FROM generate_series(1, 3) g;
+CREATE INDEX ON search.word USING gin (words crm_tree.tsvector_wall_ops);
+CREATE FUNCTION pg_temp.found(parts int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    found bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM search.word WHERE words OPERATOR(crm_tree.@@) %L::tsquery', repeat('boat & ', parts) || 'org') INTO found;
+    RETURN found;
+END $$;
+SELECT parts, pg_temp.found(parts) FROM unnest('{10, 500, 2000, 15000}'::int[]) parts;
+SET enable_seqscan = off;
+SELECT parts, pg_temp.found(parts) FROM unnest('{10, 500, 2000, 15000}'::int[]) parts;
+RESET enable_seqscan;
+DROP FUNCTION pg_temp.found(int);
 DROP SCHEMA search CASCADE;
 SELECT crm_tree.revoke_org('search_app', '00000000-0000-0000-0000-00000000000a'::uuid), crm_tree.revoke_org('search_app', 1);
 DROP ROLE search_app;
