@@ -792,9 +792,17 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
            FROM (SELECT 'pg_class'::regclass AS class, c.oid AS object, 'TABLE' AS kind, c.oid::regclass::text AS name, c.relowner AS owner
                    FROM pg_class c WHERE c.relnamespace = 'crm_tree'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
                  UNION ALL
+                 -- What is a column's goes with its table.
+                 SELECT 'pg_class', c.oid, 'SEQUENCE', c.oid::regclass::text, c.relowner
+                   FROM pg_class c WHERE c.relnamespace = 'crm_tree'::regnamespace AND c.relkind = 'S'
+                    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0)
+                 UNION ALL
+                 SELECT 'pg_operator', o.oid, 'OPERATOR', o.oid::regoperator::text, o.oprowner FROM pg_operator o WHERE o.oprnamespace = 'crm_tree'::regnamespace
+                 UNION ALL
                  SELECT 'pg_proc', p.oid, 'ROUTINE', p.oid::regprocedure::text, p.proowner FROM pg_proc p WHERE p.pronamespace = 'crm_tree'::regnamespace
                  UNION ALL
-                 SELECT 'pg_type', t.oid, 'TYPE', t.oid::regtype::text, t.typowner FROM pg_type t WHERE t.typnamespace = 'crm_tree'::regnamespace AND t.typtype IN ('d', 'e', 'b', 'r') AND t.typelem = 0
+                 SELECT 'pg_type', t.oid, 'TYPE', t.oid::regtype::text, t.typowner FROM pg_type t WHERE t.typnamespace = 'crm_tree'::regnamespace
+                    AND (t.typtype IN ('d', 'e', 'b', 'r') AND t.typelem = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
                  UNION ALL
                  SELECT 'pg_namespace', n.oid, 'SCHEMA', quote_ident(n.nspname), n.nspowner FROM pg_namespace n WHERE n.nspname = 'crm_tree') AS m) AS o
       JOIN holder h ON h.oid = o.owner
@@ -864,11 +872,15 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
      WHERE p.oid = 'crm_tree.unprotect(regclass)'::regprocedure AND x.grantee <> p.proowner AND NOT h.rolsuper
      GROUP BY h.name
     UNION ALL
-    SELECT 'org_administrator', 'accept', format('%s by %s', h.name, p.oid::regprocedure), 'It decides who may bind which org, or see all of them.',
+    SELECT a.code, 'accept', format('%s by %s', h.name, p.oid::regprocedure), a.detail,
            string_agg(crm_tree._revoking('EXECUTE', NULL, format('FUNCTION %s', p.oid::regprocedure), p.proowner, x.grantee, x.grantor, p.proacl), ' ')
-      FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) x JOIN holder h ON h.oid = x.grantee
-     WHERE p.pronamespace = 'crm_tree'::regnamespace AND p.proname IN ('grant_org', 'add_signing_key', 'grant_service_door') AND x.grantee <> p.proowner AND NOT h.rolsuper
-     GROUP BY h.name, p.oid
+      FROM (VALUES ('org_administrator', 'It decides who may bind which org, or see all of them.', '{grant_org,add_signing_key,grant_service_door}'::name[]),
+                   ('audit_administrator', 'It decides what the audit leaves out.', '{accept_finding}'),
+                   ('watch_administrator', 'It decides in which schemas a table without a wall is seen when it is made.', '{watch_schema,unwatch_schema}')) AS a(code, detail, functions)
+      JOIN pg_proc p ON p.pronamespace = 'crm_tree'::regnamespace AND p.proname = ANY (a.functions)
+     CROSS JOIN LATERAL aclexplode(p.proacl) x JOIN holder h ON h.oid = x.grantee
+     WHERE x.grantee <> p.proowner AND NOT h.rolsuper
+     GROUP BY a.code, a.detail, h.name, p.oid
     UNION ALL
     SELECT 'service_door', 'accept', quote_ident(g.role_name), 'It may read every org through the service door, where it is logged.', format('SELECT crm_tree.revoke_service_door(%L);', g.role_name)
       FROM crm_tree.door_grant g JOIN pg_roles r ON r.oid = g.role AND r.rolname = g.role_name
@@ -981,6 +993,11 @@ CREATE FUNCTION crm_tree._audit_settings() RETURNS TABLE (code text, severity te
       FROM pg_event_trigger t JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid
      WHERE e.extname = 'crm_tree' AND t.evtenabled <> 'A'
     UNION ALL
+    SELECT 'registry_trigger_disabled', 'fix', format('%I on %s', t.tgname, t.tgrelid::regclass), 'What is written to that table of the extension''s own goes by it unseen.',
+           format('ALTER TABLE %s ENABLE %sTRIGGER %I;', t.tgrelid::regclass, CASE WHEN t.tgname <> 'protect_history' THEN 'ALWAYS ' END, t.tgname)
+      FROM pg_trigger t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = t.tgrelid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid
+     WHERE e.extname = 'crm_tree' AND NOT t.tgisinternal AND NOT (t.tgenabled = 'A' OR t.tgname = 'protect_history' AND t.tgenabled = 'O')
+    UNION ALL
     SELECT 'not_preloaded', 'accept', i.place, 'The library is loaded by the first call of a function of it: until then a session is without the guard.',
            format('%s SET session_preload_libraries = %s;', i.alters,
                   (SELECT string_agg(format('%L', x), ', ') FROM (SELECT btrim(x, ' "') AS x FROM regexp_split_to_table(i.libraries, ',') x UNION ALL SELECT 'crm_tree') e WHERE x <> ''))
@@ -1016,7 +1033,7 @@ CREATE FUNCTION crm_tree.audit_walls(include_accepted boolean DEFAULT false)
      WHERE include_accepted OR a.code IS NULL
      -- First what the fixes of others stumble over: protect() refuses rules, foreign partitions and such policies, and walls are watched by event triggers.
      ORDER BY CASE f.severity WHEN 'fix' THEN 1 WHEN 'accept' THEN 2 ELSE 3 END,
-              CASE WHEN f.code IN ('event_triggers_off', 'event_trigger_disabled', 'foreign_partition', 'rewrite_rule', 'policy_before_wall') THEN 0 ELSE f.place END, f.code, f.object, f.detail
+              CASE WHEN f.code IN ('event_triggers_off', 'event_trigger_disabled', 'registry_trigger_disabled', 'foreign_partition', 'rewrite_rule', 'policy_before_wall') THEN 0 ELSE f.place END, f.code, f.object, f.detail
 $$;
 COMMENT ON FUNCTION crm_tree.audit_walls(boolean) IS 'The holes in this database''s walls: fix (the SQL in fix closes it, run top to bottom), accept (a choice, see accept_finding()), info (nothing closes it). What was accepted is left out unless asked for. For superusers and pg_monitor.';
 REVOKE ALL ON FUNCTION crm_tree.audit_walls(boolean) FROM PUBLIC;

@@ -290,7 +290,14 @@ GRANT SELECT (secret), UPDATE (key_id) ON crm_tree.signing_key TO audit_heir;
 GRANT EXECUTE ON FUNCTION crm_tree._close_before_drop(), crm_tree._walls() TO audit_app;
 GRANT CREATE ON SCHEMA crm_tree TO audit_app;
 CREATE FUNCTION crm_tree.bind_org(int) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS '';
-CREATE TABLE crm_tree.planted (id int);
+CREATE TABLE crm_tree.planted (id int GENERATED ALWAYS AS IDENTITY);
+CREATE SEQUENCE crm_tree.planted_sequence;
+CREATE TYPE crm_tree.planted_type AS (id int);
+CREATE OPERATOR crm_tree.@@ (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.ts_match_tt);
+ALTER TABLE crm_tree.wall DISABLE TRIGGER wall_changed;
+ALTER TABLE crm_tree.wall_pending ENABLE TRIGGER refuse_unwalled;
+ALTER TABLE crm_tree.wall DISABLE TRIGGER protect_history;
+GRANT EXECUTE ON FUNCTION crm_tree.accept_finding(text, text, text), crm_tree.unwatch_schema(text) TO audit_owner;
 ALTER TABLE crm_tree.wall_pending OWNER TO audit_owner;
 ALTER FUNCTION crm_tree.path_depth(text) OWNER TO audit_owner;
 -- 53: policies that are open and asked first
@@ -409,6 +416,9 @@ SELECT code, object FROM crm_tree.audit_walls() WHERE code = 'expression_statist
 DROP EXTENSION IF EXISTS btree_gist CASCADE;
 DROP FUNCTION public.bind_org(int);
 DROP TABLE public.planted;
+DROP SEQUENCE public.planted_sequence;
+DROP TYPE public.planted_type;
+DROP OPERATOR public.@@ (text, text);
 DROP SCHEMA holes, holes_open, holes_closed, audited CASCADE;
 DROP FOREIGN DATA WRAPPER audit_fdw CASCADE;
 DROP PUBLICATION audit_some, audit_both;
