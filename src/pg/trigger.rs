@@ -274,9 +274,14 @@ pub fn column_number(relation: Oid, name: &str) -> Option<i16> {
     (number > 0).then_some(number)
 }
 
-/// The columns after `UPDATE OF` of a relation's trigger; None where it has no such trigger. The caller has locked
-/// the relation.
-pub fn update_columns(relation: Oid, name: &CStr) -> Option<Vec<i16>> {
+/// Whether it is the columns of these names, in this order, that stand after `UPDATE OF` in a relation's trigger;
+/// None where it has no such trigger. The caller has locked the relation.
+pub fn is_update_of(relation: Oid, name: &CStr, columns: &[&String]) -> Option<bool> {
+    let numbers = columns.iter().filter_map(|column| column_number(relation, column));
+    Some(update_columns(relation, name)? == numbers.collect::<Vec<_>>())
+}
+
+fn update_columns(relation: Oid, name: &CStr) -> Option<Vec<i16>> {
     // SAFETY: the relation is closed again; its list of triggers is read before.
     unsafe {
         let rel = pg_sys::relation_open(relation, pg_sys::NoLock as i32);

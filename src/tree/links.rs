@@ -93,18 +93,14 @@ impl Links {
 
     /// Columns that took the names of others: some of the triggers still go by the old ones.
     fn refuse_other_columns(&self) {
-        let numbers = |table, names: &[&String]| -> Vec<i16> {
-            names.iter().filter_map(|name| trigger::column_number(table, name)).collect()
-        };
         let mut written = vec![&self.org, &self.parent, &self.child];
         written.extend(&self.pct);
-        let on_links =
-            trigger::update_columns(self.links, LOCK_UPDATE) == Some(numbers(self.links, &written));
-        let of_tree = self.tree_pct.as_ref();
-        let on_tree = of_tree.is_none_or(|share| {
-            trigger::update_columns(self.tree, LOCK_OWNERSHIP) == Some(numbers(self.tree, &[share]))
-        });
-        if !on_links || !on_tree {
+        let on_links = trigger::is_update_of(self.links, LOCK_UPDATE, &written);
+        let on_tree = match &self.tree_pct {
+            Some(share) => trigger::is_update_of(self.tree, LOCK_OWNERSHIP, &[share]),
+            None => Some(true),
+        };
+        if (on_links, on_tree) != (Some(true), Some(true)) {
             let facts = relation::facts(self.links);
             Refusal::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

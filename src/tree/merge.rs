@@ -153,15 +153,7 @@ fn hidden_children(from: &str, count: i64) -> Refusal {
 
 /// Those that would go along.
 fn children_of(tree: &Tree, org: &str, parent: &str) -> Vec<String> {
-    let s = &tree.sql;
-    let sql = format!(
-        "SELECT t.{}::pg_catalog.text FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $2::{}",
-        s.id,
-        s.table,
-        s.in_org("t"),
-        s.parent,
-        s.id_type
-    );
+    let sql = tree.sql.of_children(&format!("t.{}", tree.sql.id));
     plans::read::<1>(&sql, vec![Arg::Text(org), Arg::Text(parent)])
         .into_iter()
         .filter_map(|[id]| id)
@@ -170,14 +162,7 @@ fn children_of(tree: &Tree, org: &str, parent: &str) -> Vec<String> {
 
 /// As the current user: past row security where he owns the table.
 fn count_children(tree: &Tree, org: &str, parent: &str) -> i64 {
-    let s = &tree.sql;
-    let sql = format!(
-        "SELECT pg_catalog.count(*)::pg_catalog.text FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $2::{}",
-        s.table,
-        s.in_org("t"),
-        s.parent,
-        s.id_type
-    );
+    let sql = tree.sql.of_children("pg_catalog.count(*)");
     let found = plans::read_as_caller::<1>(
         (tree.table.oid, tree.table.owner),
         &sql,

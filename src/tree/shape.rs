@@ -283,17 +283,10 @@ impl Shape {
     fn refuse_other_columns(&self) {
         let c = &self.columns;
         // In the order in which they stand after UPDATE OF.
-        let named: Vec<i16> = [&c.org, &c.id, &c.parent, &c.path, &c.depth]
-            .into_iter()
-            .filter_map(|name| trigger::column_number(self.root, name))
-            .collect();
-        let what = match trigger::update_columns(self.root, LOCK_UPDATE) {
-            Some(locked) => {
-                if locked == named {
-                    return;
-                }
-                "has other columns by the names of those that it was attached with"
-            }
+        let named = [&c.org, &c.id, &c.parent, &c.path, &c.depth];
+        let what = match trigger::is_update_of(self.root, LOCK_UPDATE, &named) {
+            Some(true) => return,
+            Some(false) => "has other columns by the names of those that it was attached with",
             None => "has lost some of its triggers",
         };
         Refusal::new(
@@ -371,6 +364,17 @@ impl Sql {
     /// The condition `alias.org = $1`.
     pub fn in_org(&self, alias: &str) -> String {
         format!("{alias}.{} OPERATOR(pg_catalog.=) $1::{}", self.org, self.org_type)
+    }
+
+    /// `$2` one id → `shown`, as text, of its children `t`.
+    pub fn of_children(&self, shown: &str) -> String {
+        format!(
+            "SELECT {shown}::pg_catalog.text FROM {table} t WHERE {org} AND t.{parent} OPERATOR(pg_catalog.=) $2::{id_type}",
+            table = self.table,
+            org = self.in_org("t"),
+            parent = self.parent,
+            id_type = self.id_type,
+        )
     }
 
     /// `$2` one id → path, depth.
