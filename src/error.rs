@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 thread_local! {
     /// The refusal raised last. pgrx carries an error through Rust without its constraint and table;
-    /// the trigger entry point (`pg::trigger`) puts them back from here.
+    /// `pg::witness` puts them back from here.
     static LAST: RefCell<Option<Refusal>> = const { RefCell::new(None) };
 }
 
@@ -71,9 +71,8 @@ impl Refusal {
         unreachable!("an ERROR does not return")
     }
 
-    /// The refusal raised last, if it is the one with this code and message. It stays: a refusal on
-    /// its way up passes every trigger it was raised below.
+    /// The refusal raised last, if it is the one with this code and message.
     pub fn raised_last(code: PgSqlErrorCode, message: &str) -> Option<Refusal> {
-        LAST.with(|last| last.borrow().clone().filter(|r| r.code == code && r.message == message))
+        LAST.with(|last| last.take().filter(|r| r.code == code && r.message == message))
     }
 }

@@ -1,6 +1,7 @@
 //! What is done on the caller's demand, with his rights and behind his wall, the owner's included. It sees
 //! what is committed now, also where the transaction keeps one snapshot.
 
+use super::witness::{unguarded, whole};
 use super::{frames, settings, spi};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
@@ -34,11 +35,12 @@ fn run<R>(table: Option<pg_sys::Oid>, sql: &str, args: &[Option<&str>], answer: 
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
             error!("could not connect to SPI");
         }
-        let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        let (source, count, types) = (text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        let plan = whole(sql, || unguarded::SPI_prepare(source, count, types));
         if plan.is_null() {
             error!("could not prepare: {sql}");
         }
-        let mut execute = || spi::execute(plan, &mut values, &nulls);
+        let mut execute = || spi::execute(sql, plan, &mut values, &nulls);
         match table {
             Some(table) => frames::naming(table, execute),
             None => execute(),

@@ -14,7 +14,7 @@ unsafe extern "C-unwind" fn guarded(
     fcinfo: pg_sys::FunctionCallInfo,
     body: unsafe fn(pg_sys::FunctionCallInfo) -> Option<i64>,
 ) -> Answer {
-    // SAFETY: a function runs in a transaction; nothing of Rust's is alive behind this.
+    // SAFETY: PostgreSQL calls a function, in a transaction.
     match unsafe { witnessed(|| body(fcinfo)) } {
         Ok(answer) => Answer::Return(answer.and_then(IntoDatum::into_datum).unwrap_or(Datum::from(0))),
         Err(error) => Answer::Throw(error),

@@ -2,6 +2,7 @@
 //! statement at its end.
 
 use super::trigger::Row;
+use super::witness::{unguarded, whole};
 use super::{subxact, xact};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -69,7 +70,7 @@ pub fn put(view: Oid, row: Row<'_>) -> bool {
 pub fn insert(view: Oid, sql: &str) -> bool {
     let batch = OPEN.with(|open| open.borrow_mut().pop_if(|b| b.is_of(view)));
     let Some(batch) = batch else { return false };
-    let sql = CString::new(sql).expect("no NUL in a statement");
+    let text = CString::new(sql).expect("no NUL in a statement");
     let name = CString::new(ROWS).expect("no NUL in a name");
     // SAFETY: connect and finish are paired; on an error PostgreSQL ends the connection, and the memory of
     // the store, with the (sub)transaction. Rows have the view's columns: they came through it.
@@ -88,7 +89,7 @@ pub fn insert(view: Oid, sql: &str) -> bool {
         if registered != pg_sys::SPI_OK_REL_REGISTER as i32 {
             error!("SPI_register_relation answered {registered}");
         }
-        let code = pg_sys::SPI_execute(sql.as_ptr(), false, 0);
+        let code = whole(sql, || unguarded::SPI_execute(text.as_ptr(), false, 0));
         if code < 0 {
             error!("SPI_execute answered {code}");
         }

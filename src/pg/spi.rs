@@ -2,6 +2,7 @@
 //! a write to a row that the transaction's own snapshot cannot see is a serialization failure.
 
 use super::frames::{self, Reach};
+use super::witness::{unguarded, whole};
 use super::{role, settings, xact};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -139,7 +140,7 @@ fn run_plan<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: boo
             let plan = plan((role::current(), past, sql.to_owned()), &types);
             // Brings the kept plan up to date, and takes the locks: nothing that changed the tables
             // is left to be noticed when it runs.
-            let current = pg_sys::SPI_plan_get_cached_plan(plan);
+            let current = whole(sql, || unguarded::SPI_plan_get_cached_plan(plan));
             if !current.is_null() {
                 pg_sys::ReleaseCachedPlan(current, pg_sys::CurrentResourceOwner);
             }
@@ -147,8 +148,8 @@ fn run_plan<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: boo
         };
         let plan = if past { role::planning_past_row_security(prepare) } else { prepare() };
         match seen {
-            Seen::Now => execute(plan, &mut values, &nulls),
-            Seen::ByStatement => read_by(plan, &mut values, &nulls, std::ptr::null_mut()),
+            Seen::Now => execute(sql, plan, &mut values, &nulls),
+            Seen::ByStatement => read_by(sql, plan, &mut values, &nulls, std::ptr::null_mut()),
             Seen::BeforeStatement => {
                 let before = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
                 // What the statement did carries its command's number, and what its triggers did a
@@ -156,7 +157,7 @@ fn run_plan<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: boo
                 if pg_sys::ActiveSnapshotSet() {
                     (*before).curcid = (*pg_sys::GetActiveSnapshot()).curcid;
                 }
-                read_by(plan, &mut values, &nulls, before);
+                read_by(sql, plan, &mut values, &nulls, before);
                 pg_sys::UnregisterSnapshot(before);
             }
         }
@@ -171,6 +172,7 @@ fn run_plan<const N: usize>(seen: Seen, sql: &str, args: Vec<Arg<'_>>, past: boo
 /// # Safety
 /// As `execute`; the snapshot is registered.
 unsafe fn read_by(
+    sql: &str,
     plan: pg_sys::SPIPlanPtr,
     values: &mut [pg_sys::Datum],
     nulls: &CStr,
@@ -178,16 +180,8 @@ unsafe fn read_by(
 ) {
     // SAFETY: as above.
     let code = unsafe {
-        pg_sys::SPI_execute_snapshot(
-            plan,
-            values.as_mut_ptr(),
-            nulls.as_ptr(),
-            snapshot,
-            std::ptr::null_mut(),
-            true,
-            false,
-            0,
-        )
+        let (values, nulls, none) = (values.as_mut_ptr(), nulls.as_ptr(), std::ptr::null_mut());
+        whole(sql, || unguarded::SPI_execute_snapshot(plan, values, nulls, snapshot, none, true, false, 0))
     };
     if code < 0 {
         error!("SPI_execute_snapshot answered {code}");
@@ -198,8 +192,13 @@ unsafe fn read_by(
 /// be written that this one does not show is a serialization failure.
 ///
 /// # Safety
-/// Inside an SPI connection; `values` and `nulls` (one character each) are what the plan takes.
-pub(super) unsafe fn execute(plan: pg_sys::SPIPlanPtr, values: &mut [pg_sys::Datum], nulls: &CStr) {
+/// Inside an SPI connection; `values` and `nulls` (one character each) are what the plan of `sql` takes.
+pub(super) unsafe fn execute(
+    sql: &str,
+    plan: pg_sys::SPIPlanPtr,
+    values: &mut [pg_sys::Datum],
+    nulls: &CStr,
+) {
     // SAFETY: as above.
     unsafe {
         let (test, crosscheck) = if xact::keeps_one_snapshot() {
@@ -208,16 +207,10 @@ pub(super) unsafe fn execute(plan: pg_sys::SPIPlanPtr, values: &mut [pg_sys::Dat
         } else {
             (std::ptr::null_mut(), std::ptr::null_mut())
         };
-        let code = pg_sys::SPI_execute_snapshot(
-            plan,
-            values.as_mut_ptr(),
-            nulls.as_ptr(),
-            test,
-            crosscheck,
-            false,
-            true,
-            0,
-        );
+        let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
+        let code = whole(sql, || {
+            unguarded::SPI_execute_snapshot(plan, values, nulls, test, crosscheck, false, true, 0)
+        });
         if code < 0 {
             error!("SPI_execute_snapshot answered {code}");
         }
@@ -239,7 +232,8 @@ unsafe fn plan(key: Key, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
                 pg_sys::SPI_freeplan(plan);
             }
         }
-        let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        let (source, count, types) = (text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        let plan = whole(&key.2, || unguarded::SPI_prepare(source, count, types));
         if plan.is_null() {
             error!("could not prepare: {}", key.2);
         }

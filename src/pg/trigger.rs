@@ -1,7 +1,7 @@
 //! Trigger functions: the call's data behind a safe face, and the entry point that keeps the
 //! constraint and table of a refusal, which pgrx's own error path drops.
 
-use super::witness::witnessed;
+use super::witness::{Thrown, witnessed};
 use crate::error::Refusal;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
@@ -275,7 +275,7 @@ pub fn column_number(relation: Oid, name: &str) -> Option<i16> {
 }
 
 /// Whether it is the columns of these names, in this order, that stand after `UPDATE OF` in a relation's trigger;
-/// None where it has no such trigger. The caller has locked the relation.
+/// None where it has no such trigger.
 pub fn is_update_of(relation: Oid, name: &CStr, columns: &[&String]) -> Option<bool> {
     let numbers = columns.iter().filter_map(|column| column_number(relation, column));
     Some(update_columns(relation, name)? == numbers.collect::<Vec<_>>())
@@ -284,7 +284,7 @@ pub fn is_update_of(relation: Oid, name: &CStr, columns: &[&String]) -> Option<b
 fn update_columns(relation: Oid, name: &CStr) -> Option<Vec<i16>> {
     // SAFETY: the relation is closed again; its list of triggers is read before.
     unsafe {
-        let rel = pg_sys::relation_open(relation, pg_sys::NoLock as i32);
+        let rel = pg_sys::relation_open(relation, pg_sys::AccessShareLock as i32);
         let all = (*rel).trigdesc;
         let count = if all.is_null() { 0 } else { (*all).numtriggers as usize };
         let found = (0..count)
@@ -294,12 +294,6 @@ fn update_columns(relation: Oid, name: &CStr) -> Option<Vec<i16>> {
         pg_sys::relation_close(rel, pg_sys::NoLock as i32);
         found
     }
-}
-
-unsafe extern "C-unwind" {
-    /// Not pgrx's guarded binding: it is called where no Rust value is alive, to leave by longjmp.
-    #[link_name = "ThrowErrorData"]
-    fn throw_error_data(data: *mut pg_sys::ErrorData);
 }
 
 /// Runs a trigger body. Ok is the answer to PostgreSQL, Err an error ready to be thrown by the
@@ -326,7 +320,7 @@ pub unsafe extern "C-unwind" fn guarded(
         context as *mut pg_sys::TriggerData
     };
     let call = Call { data, life: PhantomData };
-    // SAFETY: a trigger runs in a transaction; nothing of Rust's is alive behind this.
+    // SAFETY: PostgreSQL calls a trigger, in a transaction.
     match unsafe { witnessed(|| body(&call)) } {
         Ok(Outcome::Keep(row)) => Answer::Return(Datum::from(row.tuple)),
         Ok(Outcome::Done) => Answer::Return(Datum::from(0)),
@@ -337,7 +331,7 @@ pub unsafe extern "C-unwind" fn guarded(
 /// See `guarded`.
 pub enum Answer {
     Return(Datum),
-    Throw(*mut pg_sys::ErrorData),
+    Throw(Thrown),
 }
 
 /// Throws or returns what `guarded` answered.
@@ -347,34 +341,11 @@ pub enum Answer {
 pub unsafe fn finish(answer: Answer) -> Datum {
     match answer {
         Answer::Return(datum) => datum,
-        Answer::Throw(data) => {
-            // SAFETY: `data` is complete, and leaving by longjmp skips only plain frames.
-            unsafe { throw_error_data(data) };
+        Answer::Throw(error) => {
+            // SAFETY: as the caller says.
+            unsafe { error.throw() };
             Datum::from(0)
         }
-    }
-}
-
-pub(super) unsafe fn error_data(refusal: &Refusal) -> *mut pg_sys::ErrorData {
-    let copy = |text: &str| {
-        let text: String = text.chars().filter(|c| *c != '\0').collect();
-        let text = std::ffi::CString::new(text).unwrap_or_default();
-        // SAFETY: copies a C string into the current context.
-        unsafe { pg_sys::pstrdup(text.as_ptr()) }
-    };
-    let optional = |text: Option<&str>| text.map_or(std::ptr::null_mut(), copy);
-    // SAFETY: palloc0 gives a zeroed block of the right size, and zero is a valid ErrorData.
-    unsafe {
-        let data = pg_sys::palloc0(size_of::<pg_sys::ErrorData>()) as *mut pg_sys::ErrorData;
-        (*data).elevel = PgLogLevel::ERROR as i32;
-        (*data).sqlerrcode = refusal.code as i32;
-        (*data).message = copy(&refusal.message);
-        (*data).detail = optional(refusal.detail.as_deref());
-        (*data).hint = optional(refusal.hint.as_deref());
-        (*data).constraint_name = optional(refusal.constraint);
-        (*data).schema_name = optional(refusal.table.as_ref().map(|t| t.0.as_str()));
-        (*data).table_name = optional(refusal.table.as_ref().map(|t| t.1.as_str()));
-        data
     }
 }
 

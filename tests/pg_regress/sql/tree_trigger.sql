@@ -164,22 +164,40 @@ EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS schema = SCHEMA_NAME, of_column = COLUMN_NAME, of_type = PG_DATATYPE_NAME, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, context = PG_EXCEPTION_CONTEXT;
     RAISE WARNING '% % % % % %', schema, of_column, of_type, detail, hint, split_part(context, E'\n', 1);
 END $$;
--- One that was caught, and is thrown again behind others
+-- Ones that were caught, and are thrown again behind others; and a user's own that looks like a refusal that was caught
+CREATE FUNCTION trig.throws(code text, message text, named text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, CONSTRAINT = named, TABLE = 'of_a_user';
+END $$;
 CREATE FUNCTION trig.throws_again() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.note = 'again' THEN
+    CASE NEW.note
+    WHEN 'again' THEN
         BEGIN
-            RAISE 'same' USING ERRCODE = 'UE003', DETAIL = 'first', CONSTRAINT = 'of_the_first';
+            PERFORM trig.throws('UE003', 'same', 'of_the_first');
         EXCEPTION WHEN OTHERS THEN
-            BEGIN RAISE 'same' USING ERRCODE = '40001', DETAIL = 'second'; EXCEPTION WHEN OTHERS THEN NULL; END;
-            BEGIN RAISE 'other'; EXCEPTION WHEN OTHERS THEN NULL; END;
+            BEGIN PERFORM trig.throws('UE004', 'same', 'of_the_second'); EXCEPTION WHEN OTHERS THEN NULL; END;
+            FOR i IN 1..20 LOOP
+                BEGIN PERFORM trig.throws('UE005', 'other', 'of_the_others'); EXCEPTION WHEN OTHERS THEN NULL; END;
+            END LOOP;
             RAISE;
         END;
-    END IF;
+    WHEN 'memory' THEN
+        PERFORM trig.throws('53200', 'out of memory', 'of_memory');
+    WHEN 'refusal' THEN
+        BEGIN
+            INSERT INTO trig.errs VALUES (1, 99, 404, '');
+        EXCEPTION WHEN OTHERS THEN
+            PERFORM trig.throws(SQLSTATE, SQLERRM, 'of_mine');
+        END;
+    ELSE
+    END CASE;
     RETURN NULL;
 END $$;
 CREATE TRIGGER throws_again AFTER UPDATE ON trig.errs FOR EACH ROW EXECUTE FUNCTION trig.throws_again();
-INSERT INTO trig.errs VALUES (1, 60, NULL, ''), (1, 61, 60, 'again');
-SELECT * FROM trig.told('UPDATE trig.errs SET parent = 2 WHERE id = 60');
+INSERT INTO trig.errs VALUES (1, 60, NULL, ''), (1, 61, 60, 'again'), (1, 70, NULL, ''), (1, 71, 70, 'memory'), (1, 80, NULL, ''), (1, 81, 80, 'refusal');
+SELECT t.* FROM unnest(ARRAY[60, 70, 80]) WITH ORDINALITY AS s(id, n) CROSS JOIN LATERAL trig.told(format('UPDATE trig.errs SET parent = 2 WHERE id = %s', id)) AS t ORDER BY n;
+-- All of where it happened, and once
+DO $$ BEGIN UPDATE trig.errs SET parent = 2 WHERE id = 60; END $$;
 SELECT count(*) FROM crm_tree.check_tree('trig.errs');
 DROP SCHEMA trig CASCADE;
