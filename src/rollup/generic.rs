@@ -28,7 +28,10 @@ pub fn rollup(store: &Store, table: pg_sys::Oid, facts: &str, mode: &str, top: O
     let in_org = |alias: &str, column: &str| {
         format!("{alias}.{column} OPERATOR(pg_catalog.=) {}::{}", literal(&org), s.org_type)
     };
-    let linked = Links::of(table).filter(|links| links.tree == table).map(|links| links.sql());
+    let linked = Links::of(table)
+        .filter(|links| links.tree == table)
+        .inspect(Links::refuse_other_columns)
+        .map(|links| links.sql());
     let percent = |alias: &str, column: Option<&String>| match column {
         // By its text, which says all of a binary fraction.
         Some(column) => format!("coalesce({alias}.{column}::pg_catalog.text::pg_catalog.numeric, 0)"),

@@ -1,7 +1,7 @@
 //! Finding what is wrong in a tree, and putting right what the links decide.
 
 use super::attach::{self, Tree, expected_triggers, in_partitions};
-use super::links::Links;
+use super::links::{Links, OTHER_COLUMNS};
 use super::locks::{self, Work};
 use super::shape::OnDelete;
 use super::{deferred, history_table, maintain};
@@ -69,7 +69,8 @@ fn problems_sql(tree: &Tree, bound: bool) -> String {
 fn all_problems_sql(tree: &Tree, bound: bool) -> String {
     let mut sql = problems_sql(tree, bound);
     // Who may not read the links is told of the tree alone.
-    if let Some(links) = Links::of(tree.table.oid).filter(|links| role::may_read(links.links)) {
+    let is_readable = |links: &Links| role::may_read(links.links) && !links.has_other_columns();
+    if let Some(links) = Links::of(tree.table.oid).filter(is_readable) {
         sql.push_str(" UNION ALL SELECT l.org, l.id, l.problem, l.detail FROM (");
         sql.push_str(&links.sql().problems(bound));
         sql.push_str(") l(org, id, problem, detail)");
@@ -132,6 +133,14 @@ fn missing_key(tree: &Tree) -> Option<Problem> {
     Some((None, None, "key_missing".to_owned(), detail))
 }
 
+/// Whoever changes the names of their columns among each other makes children of parents.
+fn other_columns(tree: &Tree) -> Option<Problem> {
+    let links = Links::of(tree.table.oid).filter(Links::has_other_columns)?;
+    let table = Table::get(links.links);
+    let detail = format!("second parents in {} {OTHER_COLUMNS}; run attach_links() again", table.shown());
+    Some((None, None, "links_misread".to_owned(), detail))
+}
+
 fn on_delete(tree: &Tree) -> OnDelete {
     let mode = rows(
         "SELECT on_delete FROM crm_tree._trees() WHERE relation = $1",
@@ -159,6 +168,7 @@ fn check_tree(
     let tree = Tree::get(table);
     let mut found = missing_triggers(&tree);
     found.extend(missing_key(&tree));
+    found.extend(other_columns(&tree));
     let bound = session::org();
     let read = |row: &spi::SpiHeapTupleData| {
         (catalog::opt_text(row, 1), catalog::opt_text(row, 2), catalog::text(row, 3), catalog::text(row, 4))

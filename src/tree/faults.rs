@@ -98,6 +98,8 @@ pub fn no_parent(id: &str, parent: &str) -> Refusal {
 pub fn of_trouble(trouble: &Trouble) -> Refusal {
     match trouble {
         Trouble::Cycle(ids) => cycle(ids),
+        Trouble::NoParent { parent, .. } if !path::is_id(parent) => bad_id(parent),
         Trouble::NoParent { id, parent } => no_parent(id, parent),
+        Trouble::BadId(id) => bad_id(id),
     }
 }

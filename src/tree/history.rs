@@ -267,6 +267,10 @@ impl History {
         let sql = self.open_sql(only);
         self.write(only, |ids| {
             let args = vec![Arg::Text(org), Arg::Texts(ids.to_vec()), Arg::Text(at), Arg::Text(&by)];
+            if xact::keeps_one_snapshot() {
+                let args = vec![Arg::Text(org), Arg::Texts(ids.to_vec())];
+                spi::write::<0>(&self.touch_last_sql(only), args);
+            }
             spi::write::<1>(&sql, args).into_iter().next().and_then(|[born]| born)
         })
     }
@@ -403,8 +407,8 @@ impl History {
         format!("UPDATE {} AS h SET valid_to = $3::timestamptz FROM {found} WHERE h.ctid = x.at", self.table)
     }
 
-    /// Opens the missing rows.
-    fn open_sql(&self, only: Option<&[String]>) -> String {
+    /// The nodes that have no open row: id, parent, and where their last one ended, as a query.
+    fn fresh_sql(&self, only: Option<&[String]>) -> String {
         let t = &self.tree;
         let (tree, id, parent, in_org) = (&t.table, &t.id, &t.parent, t.in_org("n"));
         let nodes = match only {
@@ -416,20 +420,42 @@ impl History {
             None => format!("(SELECT n.{id}, n.{parent} FROM {tree} n WHERE {in_org}) AS t(id, parent)"),
         };
         format!(
+            "SELECT t.id, t.parent, (SELECT max(p.valid_to) FROM {h} p WHERE p.org = $1::{org_type} AND p.id = t.id) AS prev_to
+               FROM {nodes}
+              WHERE (SELECT true FROM {h} o WHERE o.org = $1::{org_type} AND o.id = t.id AND o.valid_to IS NULL LIMIT 1) IS NULL",
+            h = self.table,
+            org_type = t.org_type,
+        )
+    }
+
+    /// Opens the missing rows.
+    fn open_sql(&self, only: Option<&[String]>) -> String {
+        format!(
             "WITH fresh AS MATERIALIZED (
-                 SELECT t.id, t.parent,
-                        (SELECT max(p.valid_to) FROM {h} p WHERE p.org = $1::{org_type} AND p.id = t.id) AS prev_to,
+                 SELECT f.id, f.parent, f.prev_to,
                         (SELECT p.valid_from FROM {h} p
-                          WHERE p.org = $1::{org_type} AND p.id = t.parent AND p.valid_to IS NULL) AS born
-                   FROM {nodes}
-                  WHERE (SELECT true FROM {h} o WHERE o.org = $1::{org_type} AND o.id = t.id AND o.valid_to IS NULL LIMIT 1) IS NULL),
+                          WHERE p.org = $1::{org_type} AND p.id = f.parent AND p.valid_to IS NULL) AS born
+                   FROM ({fresh}) f),
              opened AS (
                  INSERT INTO {h} (org, id, parent, valid_from, prev_to, changed_by)
                  SELECT $1::{org_type}, id, parent, $3::timestamptz, prev_to, $4 FROM fresh)
              SELECT {born} FROM fresh WHERE born > $3::timestamptz",
             h = self.table,
-            org_type = t.org_type,
+            org_type = self.tree.org_type,
+            fresh = self.fresh_sql(only),
             born = moment("max(born)"),
+        )
+    }
+
+    /// Writes again the last rows of the nodes that are to have new ones. What the transaction's one snapshot does not
+    /// show is a serialization failure then; to the key of the chain it would be a row that is not there.
+    fn touch_last_sql(&self, only: Option<&[String]>) -> String {
+        format!(
+            "UPDATE {h} AS p SET valid_to = p.valid_to FROM ({fresh}) f
+              WHERE p.org = $1::{org_type} AND p.id = f.id AND p.valid_to = f.prev_to AND NOT crm_tree._is_own_xid(p.xmin::text)",
+            h = self.table,
+            org_type = self.tree.org_type,
+            fresh = self.fresh_sql(only),
         )
     }
 

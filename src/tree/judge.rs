@@ -124,6 +124,7 @@ pub fn foreseen(
     had_parent: bool,
 ) -> Option<Refusal> {
     let links = Links::of(tree)?;
+    links.refuse_other_columns();
     let sql = links.sql();
     let linked = !spi::read::<1>(&sql.any(), vec![Arg::Text(org)]).is_empty();
     if !linked && had_parent {

@@ -35,6 +35,9 @@ pub struct Links {
 const LOCK_UPDATE: &CStr = c"crm_tree_lock_links_update";
 const LOCK_OWNERSHIP: &CStr = c"crm_tree_lock_ownership";
 
+pub const OTHER_COLUMNS: &str =
+    "have lost triggers, or have other columns by the names of those that they were attached with";
+
 type Kept = Option<Rc<(Links, LinkSql)>>;
 
 thread_local! {
@@ -92,7 +95,20 @@ impl Links {
     }
 
     /// Columns that took the names of others: some of the triggers still go by the old ones.
-    fn refuse_other_columns(&self) {
+    pub fn refuse_other_columns(&self) {
+        if self.has_other_columns() {
+            let facts = relation::facts(self.links);
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the second parents in {}.{} {OTHER_COLUMNS}", facts.schema, facts.name),
+            )
+            .hint("Run crm_tree.attach_links() again.")
+            .table(&facts.schema, &facts.name)
+            .raise()
+        }
+    }
+
+    pub fn has_other_columns(&self) -> bool {
         let mut written = vec![&self.org, &self.parent, &self.child];
         written.extend(&self.pct);
         let on_links = trigger::is_update_of(self.links, LOCK_UPDATE, &written);
@@ -100,19 +116,7 @@ impl Links {
             Some(share) => trigger::is_update_of(self.tree, LOCK_OWNERSHIP, &[share]),
             None => Some(true),
         };
-        if (on_links, on_tree) != (Some(true), Some(true)) {
-            let facts = relation::facts(self.links);
-            Refusal::new(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!(
-                    "the second parents in {}.{} have lost triggers, or have other columns by the names of those that they were attached with",
-                    facts.schema, facts.name
-                ),
-            )
-            .hint("Run crm_tree.attach_links() again.")
-            .table(&facts.schema, &facts.name)
-            .raise()
-        }
+        (on_links, on_tree) != (Some(true), Some(true))
     }
 
     pub fn sql(&self) -> LinkSql {

@@ -357,6 +357,10 @@ fn place_update<'a>(shape: &Shape, old: Row<'a>, new: Row<'a>) -> Row<'a> {
     locks::take(shape.root, Some(&was.org), Work::Move);
     history::note(shape, &was.org, &was.id, Change::Other);
     let key = Key { parent, ..was };
+    // Nobody looks for it in paths, as what is above others is looked for.
+    if key.parent.is_some() {
+        refuse_bad_id(shape, &key.id);
+    }
     let deferred = deferred::defers(&(shape.root, key.org.clone()));
     let place = if deferred { None } else { place_below(shape, &key, &new) };
     let carried = old.text(shape.path).into_iter().chain(place.as_ref().map(|p| p.0.clone()));
@@ -920,6 +924,7 @@ fn refuse_unplaced(shape: &Shape, key: &Key) {
     let mut seen: HashSet<String> = HashSet::new();
     let mut at = key.id.clone();
     while walked.len() < MAX_WALK {
+        refuse_bad_id(shape, &at);
         let row = spi::read::<3>(&sql.nodes(), vec![Arg::Text(&key.org), Arg::Texts(vec![at.clone()])])
             .into_iter()
             .next();

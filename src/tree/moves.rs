@@ -26,6 +26,8 @@ pub enum Trouble {
         id: String,
         parent: String,
     },
+    /// Of a row from a time without triggers: no path can hold it.
+    BadId(String),
 }
 
 /// The final path of every touched node. `others` holds the stored path of each parent that is not
@@ -92,6 +94,9 @@ pub fn place(
         }
     };
     while let Some((id, between)) = waiting.pop() {
+        if !path::is_id(id) {
+            return Err(Trouble::BadId(id.to_owned()));
+        }
         base.push_str(between);
         base = path::child(&base, id);
         done.insert(id.to_owned(), base.clone());

@@ -245,6 +245,20 @@ INSERT INTO tree.slash VALUES (2, 'q2', 'q1'), (2, 'q1', 'b');
 INSERT INTO tree.slash VALUES (2, 'k', 'a/c');
 UPDATE tree.slash SET parent = 'a/c' WHERE id = 'q1';
 UPDATE tree.slash SET parent = 'q1' WHERE id = 'a/c';
+-- Nor do paths from a time without triggers let a cycle through, nor does a deferred statement hang anything there.
+SET session_replication_role = replica;
+INSERT INTO tree.slash VALUES (3, 'x', NULL, '/x/', 0), (3, 'a/b', NULL, '/a/b/', 0), (3, 'c', 'a/b', '/a/b/c/', 1), (3, 'e', 'a/b', NULL, NULL);
+RESET session_replication_role;
+UPDATE tree.slash SET parent = 'c' WHERE org_id = 3 AND id = 'x';
+UPDATE tree.slash SET parent = 'x' WHERE org_id = 3 AND id = 'a/b';  -- SHOULD FAIL
+UPDATE tree.slash SET parent = NULL WHERE org_id = 3 AND id = 'x';
+INSERT INTO tree.slash VALUES (3, 'n', 'e');  -- SHOULD FAIL
+UPDATE tree.slash SET parent = 'e' WHERE org_id = 3 AND id = 'x';  -- SHOULD FAIL
+SET crm_tree.defer_paths = on;
+INSERT INTO tree.slash VALUES (3, 'z', 'a/b');  -- SHOULD FAIL
+UPDATE tree.slash SET parent = 'a/b' WHERE org_id = 3 AND id = 'x';  -- SHOULD FAIL
+RESET crm_tree.defer_paths;
+SELECT * FROM crm_tree.repair_tree('tree.slash');
 SELECT * FROM tree.slash ORDER BY id;
 SELECT crm_tree.detach_tree('tree.word');
 INSERT INTO tree.word (org_id, id, parent) VALUES ('o', 'q', 'é') RETURNING materialized_path;
