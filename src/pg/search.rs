@@ -45,16 +45,16 @@ fn has_room(bytes: usize) -> bool {
     used.saturating_add(bytes) < most
 }
 
-/// Defines `$name`: what `$built_in` answers where the query, argument `$query`, fits, or else a plain no.
+/// Defines `$name`, a function of PostgreSQL's by version 1, as `$body`.
 macro_rules! search_function {
-    ($name:ident, $info:ident, $built_in:path, $query:literal, $no:expr) => {
+    ($name:ident, $info:ident, $body:expr) => {
         /// # Safety
         /// Called by PostgreSQL with the arguments of the function of its own.
         #[unsafe(no_mangle)]
         #[pg_guard]
         pub unsafe extern "C-unwind" fn $name(fcinfo: FunctionCallInfo) -> Datum {
             // SAFETY: the call is handed on as it came.
-            unsafe { if fits(fcinfo, $query) { $built_in(fcinfo) } else { $no(fcinfo) } }
+            unsafe { $body(fcinfo) }
         }
 
         #[doc(hidden)]
@@ -66,39 +66,70 @@ macro_rules! search_function {
 }
 
 /// False, and GIN_FALSE.
-fn no(_: FunctionCallInfo) -> Datum {
-    Datum::from(0)
+const NO: usize = 0;
+
+unsafe fn ts_match(fcinfo: FunctionCallInfo) -> Datum {
+    // SAFETY: as the function that it is called for.
+    unsafe { if fits(fcinfo, 1) { pg_sys::ts_match_vq(fcinfo) } else { Datum::from(NO) } }
 }
 
-/// No keys to look up, which GIN takes for: nothing matches.
+/// Bytes of a word longer than any that a tsvector holds.
+const NO_WORD: [u8; 2048] = [b'x'; 2048];
+
+/// What to look up for a query. Nothing, of which GIN takes that nothing matches, where it does not fit.
 ///
-/// # Safety
-/// Argument 1 is the address of the number of keys.
-unsafe fn no_keys(fcinfo: FunctionCallInfo) -> Datum {
-    // SAFETY: by the caller.
-    unsafe { *(*fcinfo).args.as_slice(2)[1].value.cast_mut_ptr::<i32>() = 0 };
-    Datum::from(0)
+/// Where `gin_fuzzy_search_limit` is set, which anybody may do, GIN leaves out some of what it finds if everything that it
+/// looks up is in more rows than that, of whatever org. So then a word is looked up too that is in none.
+unsafe fn keys(fcinfo: FunctionCallInfo) -> Datum {
+    // SAFETY: as the function that it is called for: the addresses of the number of keys, and of the arrays that say of
+    // each whether it is a beginning, and where it stands in the query.
+    unsafe {
+        let args = (*fcinfo).args.as_slice(5);
+        let count = args[1].value.cast_mut_ptr::<i32>();
+        if !fits(fcinfo, 0) {
+            *count = 0;
+            return Datum::from(0);
+        }
+        let keys = pg_sys::gin_extract_tsquery(fcinfo);
+        if pg_sys::GinFuzzySearchLimit == 0 || *count == 0 {
+            return keys;
+        }
+        let no_word = pg_sys::cstring_to_text_with_len(NO_WORD.as_ptr().cast(), NO_WORD.len() as i32);
+        let known = *count as usize;
+        with_one_more(args[3].value.cast_mut_ptr::<*mut bool>(), known, false);
+        let places = args[4].value.cast_mut_ptr::<*mut *mut std::ffi::c_char>();
+        if !(*places).is_null() {
+            with_one_more(places, known, **places);
+        }
+        let mut keys = keys.cast_mut_ptr::<Datum>();
+        with_one_more(&raw mut keys, known, Datum::from(no_word));
+        *count += 1;
+        Datum::from(keys)
+    }
 }
 
-search_function!(crm_tree_ts_match, pg_finfo_crm_tree_ts_match, pg_sys::ts_match_vq, 1, no);
-search_function!(
-    crm_tree_search_keys,
-    pg_finfo_crm_tree_search_keys,
-    pg_sys::gin_extract_tsquery,
-    0,
-    no_keys
-);
-search_function!(
-    crm_tree_search_consistent,
-    pg_finfo_crm_tree_search_consistent,
-    pg_sys::gin_tsquery_consistent,
-    2,
-    no
-);
-search_function!(
-    crm_tree_search_triconsistent,
-    pg_finfo_crm_tree_search_triconsistent,
-    pg_sys::gin_tsquery_triconsistent,
-    2,
-    no
-);
+/// Makes room in a palloc'd array of `count` for one more; of none it makes none.
+unsafe fn with_one_more<T>(array: *mut *mut T, count: usize, more: T) {
+    // SAFETY: as above.
+    unsafe {
+        if !(*array).is_null() {
+            *array = pg_sys::repalloc((*array).cast(), (count + 1) * size_of::<T>()).cast();
+            (*array).add(count).write(more);
+        }
+    }
+}
+
+unsafe fn consistent(fcinfo: FunctionCallInfo) -> Datum {
+    // SAFETY: as the function that it is called for.
+    unsafe { if fits(fcinfo, 2) { pg_sys::gin_tsquery_consistent(fcinfo) } else { Datum::from(NO) } }
+}
+
+unsafe fn triconsistent(fcinfo: FunctionCallInfo) -> Datum {
+    // SAFETY: as the function that it is called for.
+    unsafe { if fits(fcinfo, 2) { pg_sys::gin_tsquery_triconsistent(fcinfo) } else { Datum::from(NO) } }
+}
+
+search_function!(crm_tree_ts_match, pg_finfo_crm_tree_ts_match, ts_match);
+search_function!(crm_tree_search_keys, pg_finfo_crm_tree_search_keys, keys);
+search_function!(crm_tree_search_consistent, pg_finfo_crm_tree_search_consistent, consistent);
+search_function!(crm_tree_search_triconsistent, pg_finfo_crm_tree_search_triconsistent, triconsistent);
