@@ -190,6 +190,7 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                WHEN 'truncate_trigger_off' THEN 'TRUNCATE ignores row security, and the trigger that refuses it is disabled.'
                WHEN 'outer_parent' THEN format('It is a partition or child of a table without a wall on "%s", and read through that it shows every org.', f.org_column)
                                      || CASE WHEN a.obstacle IS NOT NULL THEN ' The fix takes it out of that: its rows are not read there any more.' ELSE '' END
+               WHEN 'temporary_type' THEN 'It is of a temporary type, and goes with that when the session ends which made it.'
                WHEN 'foreign_partition' THEN 'It is a foreign table, which cannot have row security. The fix takes it out of the table above: its rows are not read there any more.'
            END,
            CASE WHEN f.fault IN ('rls_off', 'wall_policy', 'base_policy', 'truncate_trigger') THEN a.obstacle END),
@@ -197,6 +198,7 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                WHEN 'org_column' THEN format('SELECT crm_tree.unprotect(%L);', f.root::regclass::text)
                WHEN 'org_nullable' THEN crm_tree._altering(f.relation, format('ALTER COLUMN %I SET NOT NULL', f.org_column))
                WHEN 'rls_not_forced' THEN format('ALTER TABLE %s FORCE ROW LEVEL SECURITY;', f.relation::regclass)
+               WHEN 'temporary_type' THEN crm_tree._altering(f.relation, 'NOT OF')
                WHEN 'truncate_trigger_off' THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER crm_tree_refuse_truncate;', f.relation::regclass)
                WHEN 'foreign_partition' THEN (
                    SELECT CASE WHEN c.relispartition THEN crm_tree._altering(i.inhparent, format('DETACH PARTITION %s', i.inhrelid::regclass))
@@ -210,8 +212,8 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
                ELSE a.cure
            END
       FROM fault f LEFT JOIN audited a ON a.relation = f.relation
-     -- Rules and policies have a finding each; and one where one protect() mends both.
-     WHERE f.fault NOT IN ('rewrite_rule', 'policy_before_wall')
+     -- Rules, policies and keys have a finding each; and one where one protect() mends both.
+     WHERE f.fault NOT IN ('rewrite_rule', 'policy_before_wall', 'org_key')
        AND NOT (f.fault = 'wall_policy' AND f.relation <> f.root
                 AND EXISTS (SELECT FROM pg_class c WHERE c.oid = f.relation AND NOT c.relrowsecurity))
        AND NOT (f.fault = 'truncate_trigger' AND f.relation <> f.root
@@ -630,6 +632,16 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
                   || coalesce(' ' || (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d) FROM obj_description(k.oid, 'pg_constraint') d WHERE d IS NOT NULL), '') END
       FROM named k
     UNION ALL
+    SELECT CASE WHEN m.moves THEN 'org_key' ELSE 'foreign_key_acts' END, CASE WHEN m.moves THEN 'fix' ELSE 'accept' END, format('%s.%I', a.name, k.conname),
+           format(CASE WHEN m.moves THEN 'Who writes to %s, which has no wall, moves rows from org to org by it.'
+                       ELSE 'Who writes to %s, which has no wall, changes or deletes rows of every org by it.' END, k.confrelid::regclass),
+           crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
+                     regexp_replace(pg_get_constraintdef(k.oid), ' ON (UPDATE|DELETE) (CASCADE|SET NULL|SET DEFAULT)( [(][^)]*[)])?', '', 'g')))
+             || coalesce(' ' || (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d) FROM obj_description(k.oid, 'pg_constraint') d WHERE d IS NOT NULL), '')
+      FROM audited a JOIN pg_constraint k ON k.conrelid = a.relation AND k.contype = 'f' AND k.conparentid = 0
+     CROSS JOIN LATERAL (SELECT a.attnum = ANY (k.conkey) AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('n', 'd') AND a.attnum = ANY (coalesce(k.confdelsetcols, k.conkey))) AS moves) m
+     WHERE a.walled AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('c', 'n', 'd')) AND NOT EXISTS (SELECT FROM audited r WHERE r.relation = k.confrelid AND r.walled)
+    UNION ALL
     SELECT CASE WHEN i.indisexclusion THEN 'exclusion_without_org' ELSE 'unique_without_org' END, 'fix', format('%s.%I', w.name, c.relname),
            concat_ws(' ', CASE WHEN across.found THEN 'It compares orgs other than by equality, so that rows of one refuse those of another. The fix drops it: within one org it would say nothing.'
                                ELSE 'It leaves the org out, and answers "taken" for another org''s value, through ON CONFLICT too.' END, s.stuck),
@@ -1033,7 +1045,7 @@ CREATE FUNCTION crm_tree.audit_walls(include_accepted boolean DEFAULT false)
      WHERE include_accepted OR a.code IS NULL
      -- First what the fixes of others stumble over: protect() refuses rules, foreign partitions and such policies, and walls are watched by event triggers.
      ORDER BY CASE f.severity WHEN 'fix' THEN 1 WHEN 'accept' THEN 2 ELSE 3 END,
-              CASE WHEN f.code IN ('event_triggers_off', 'event_trigger_disabled', 'registry_trigger_disabled', 'foreign_partition', 'rewrite_rule', 'policy_before_wall') THEN 0 ELSE f.place END, f.code, f.object, f.detail
+              CASE WHEN f.code IN ('event_triggers_off', 'event_trigger_disabled', 'registry_trigger_disabled', 'foreign_partition', 'rewrite_rule', 'policy_before_wall', 'org_key') THEN 0 ELSE f.place END, f.code, f.object, f.detail
 $$;
 COMMENT ON FUNCTION crm_tree.audit_walls(boolean) IS 'The holes in this database''s walls: fix (the SQL in fix closes it, run top to bottom), accept (a choice, see accept_finding()), info (nothing closes it). What was accepted is left out unless asked for. For superusers and pg_monitor.';
 REVOKE ALL ON FUNCTION crm_tree.audit_walls(boolean) FROM PUBLIC;

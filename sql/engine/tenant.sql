@@ -58,17 +58,21 @@ CREATE FUNCTION crm_tree._walls(OUT relation oid, OUT org_column name) RETURNS S
     AS 'SELECT w.relation::pg_catalog.oid, w.org_column FROM crm_tree.wall w';
 COMMENT ON FUNCTION crm_tree._walls() IS 'The protected tables. Definer: table names are in the catalog for everybody anyway, and the registry has no policy.';
 
+CREATE FUNCTION crm_tree._org_support(internal) RETURNS internal
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'crm_tree_org_support';
+COMMENT ON FUNCTION crm_tree._org_support(internal) IS 'Private: planner support that has the library loaded before a statement with a wall runs.';
+
 CREATE FUNCTION crm_tree.current_org() RETURNS uuid
-    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'crm_tree_current_org';
-COMMENT ON FUNCTION crm_tree.current_org() IS 'The bound org as uuid. Raises 42501 when unbound, or bound to an org that is no uuid.';
+    LANGUAGE c STABLE PARALLEL SAFE SUPPORT crm_tree._org_support AS 'MODULE_PATHNAME', 'crm_tree_current_org';
+COMMENT ON FUNCTION crm_tree.current_org() IS 'The bound org as uuid. Raises 42501 when unbound, or bound to an org that is no uuid; in an expression that is stored (a policy, a default, a view) it is null then.';
 
 CREATE FUNCTION crm_tree.current_org_bigint() RETURNS bigint
-    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'crm_tree_current_org_bigint';
-COMMENT ON FUNCTION crm_tree.current_org_bigint() IS 'The bound org as bigint. Raises 42501 when unbound, or bound to an org that is no integer.';
+    LANGUAGE c STABLE PARALLEL SAFE SUPPORT crm_tree._org_support AS 'MODULE_PATHNAME', 'crm_tree_current_org_bigint';
+COMMENT ON FUNCTION crm_tree.current_org_bigint() IS 'The bound org as bigint. Raises 42501 when unbound, or bound to an org that is no integer; as current_org().';
 
 CREATE FUNCTION crm_tree.current_org_text() RETURNS text
-    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'crm_tree_current_org_text';
-COMMENT ON FUNCTION crm_tree.current_org_text() IS 'The bound org as text. Raises 42501 when unbound.';
+    LANGUAGE c STABLE PARALLEL SAFE SUPPORT crm_tree._org_support AS 'MODULE_PATHNAME', 'crm_tree_current_org_text';
+COMMENT ON FUNCTION crm_tree.current_org_text() IS 'The bound org as text. Raises 42501 when unbound; as current_org().';
 
 CREATE FUNCTION crm_tree.is_bound() RETURNS boolean
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'is_bound_wrapper';

@@ -121,9 +121,23 @@ BEGIN
         -- A rule's action runs in the plan of whatever sets it off: a cascade's, or path maintenance's, which go past row security.
         SELECT 'rewrite_rule' WHERE EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = m.relation)
         UNION ALL
+        -- It goes when the session ends, and the table with it, unseen.
+        SELECT 'temporary_type' WHERE EXISTS (
+            SELECT FROM pg_class c JOIN pg_type y ON y.oid = c.reloftype JOIN pg_namespace n ON n.oid = y.typnamespace
+             WHERE c.oid = m.relation AND starts_with(n.nspname, 'pg_temp_'))
+        UNION ALL
         -- PostgreSQL asks restrictive policies in the order of their names' bytes: one that comes before is asked of every org's rows.
         SELECT 'policy_before_wall' WHERE EXISTS (
             SELECT FROM pg_policy p WHERE p.polrelid = m.relation AND NOT p.polpermissive AND p.polname::text COLLATE "C" < 'crm_tree_wall')
+        UNION ALL
+        -- Whoever writes to a table without a wall would move rows from org to org: a foreign key's action goes past row security.
+        SELECT 'org_key' WHERE EXISTS (
+            SELECT FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = m.relation AND a.attname = m.org_column AND a.attnum = ANY (k.conkey)
+             WHERE k.conrelid = m.relation AND k.contype = 'f'
+               AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('n', 'd') AND a.attnum = ANY (coalesce(k.confdelsetcols, k.conkey)))
+               AND NOT EXISTS (
+                   SELECT FROM crm_tree._wall_family(ARRAY[k.confrelid]) f JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attname = f.org_column
+                     JOIN unnest(k.conkey, k.confkey) AS u(ours, theirs) ON u.ours = a.attnum AND u.theirs = b.attnum))
         UNION ALL
         SELECT 'outer_parent' WHERE EXISTS (
             SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND (i.inhparent, m.org_column) NOT IN (SELECT w.relation, w.org_column FROM walled w))
@@ -146,12 +160,25 @@ COMMENT ON TABLE crm_tree.wall_standing IS 'Protected tables, partitions and chi
 CREATE TABLE crm_tree.watched_schema (
     schema     name PRIMARY KEY,
     action     text NOT NULL CHECK (action IN ('protect', 'warn', 'refuse')),
-    org_column name NOT NULL
+    org_column name NOT NULL,
+    namespace  oid NOT NULL
 );
 ALTER TABLE crm_tree.watched_schema ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON crm_tree.watched_schema FROM PUBLIC;
 COMMENT ON TABLE crm_tree.watched_schema IS 'Schemas in which new tables with an org column are protected, reported or refused. Written by watch_schema() and unwatch_schema().';
 SELECT pg_catalog.pg_extension_config_dump('crm_tree.watched_schema', '');
+-- A watch goes with its schema, whatever that is called; a restore finds it by its name.
+CREATE FUNCTION crm_tree._find_watched() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.namespace := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = NEW.schema);
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm_tree._find_watched() IS 'Trigger: the schema of that name.';
+REVOKE ALL ON FUNCTION crm_tree._find_watched() FROM PUBLIC;
+CREATE TRIGGER find_watched BEFORE INSERT OR UPDATE ON crm_tree.watched_schema FOR EACH ROW EXECUTE FUNCTION crm_tree._find_watched();
+ALTER TABLE crm_tree.watched_schema ENABLE ALWAYS TRIGGER find_watched;
 
 CREATE FUNCTION crm_tree._wall_is_moving(touched oid[]) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '_wall_is_moving_wrapper';
@@ -172,6 +199,27 @@ CREATE FUNCTION crm_tree._raise_wall("table" regclass, org_column text) RETURNS 
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', '_raise_wall_wrapper';
 COMMENT ON FUNCTION crm_tree._raise_wall(regclass, text) IS 'Private: puts the wall up on one partition or child, as its owner.';
 
+CREATE FUNCTION crm_tree._fault_shown(fault text, org_column name) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE $1
+        WHEN 'rls_off' THEN 'row security is off'
+        WHEN 'rls_not_forced' THEN 'row security is not forced on its owner'
+        WHEN 'wall_policy' THEN 'the policy crm_tree_wall is gone or is another'
+        WHEN 'base_policy' THEN 'a policy crm_tree_base is another'
+        WHEN 'truncate_trigger' THEN 'the trigger that refuses TRUNCATE is gone'
+        WHEN 'truncate_trigger_off' THEN 'the trigger that refuses TRUNCATE is disabled'
+        WHEN 'org_nullable' THEN format('its org column "%s" may be null', $2)
+        WHEN 'org_column' THEN format('its org column "%s" is gone', $2)
+        WHEN 'org_key' THEN format('a foreign key changes its org column "%s" with a table that has no wall of the same org', $2)
+        WHEN 'rewrite_rule' THEN 'it has a rewrite rule, which runs past row security in cascades'
+        WHEN 'outer_parent' THEN 'it can be read through a parent without this wall'
+        WHEN 'temporary_type' THEN 'it is of a temporary type, and would go with that'
+        WHEN 'policy_before_wall' THEN 'a restrictive policy whose name sorts before "crm_tree_wall" is asked of every org''s rows'
+        ELSE $1 END
+$$;
+COMMENT ON FUNCTION crm_tree._fault_shown(text, name) IS 'Private: a fault of a wall in words.';
+REVOKE ALL ON FUNCTION crm_tree._fault_shown(text, name) FROM PUBLIC;
+
 CREATE FUNCTION crm_tree._wall_stands(root oid) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -180,8 +228,11 @@ DECLARE
 BEGIN
     SELECT * INTO fault FROM crm_tree._wall_faults(members) LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'the wall of table % does not stand: % of %', $1::regclass, fault.fault, fault.relation::regclass
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Something changed it while it was put up. Look for event triggers of your own.';
+        RAISE EXCEPTION 'the wall of table % does not stand: table %: %', $1::regclass, fault.relation::regclass, crm_tree._fault_shown(fault.fault, fault.org_column)
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = CASE fault.fault
+                WHEN 'org_key' THEN 'Protect the table that the key refers to first, or make the key anew without ON UPDATE.'
+                WHEN 'rewrite_rule' THEN 'DROP RULE first; a trigger can do the same.'
+                ELSE 'Something changed it while it was put up. Look for event triggers of your own.' END;
     END IF;
     INSERT INTO crm_tree.wall_standing AS s (relation, owner)
     SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = ANY (members)
@@ -326,19 +377,7 @@ BEGIN
          ORDER BY w.relation, w.fault
     LOOP
         CONTINUE WHEN NOT found.stood;
-        shown := format('table %s: %s', found.relation::regclass, CASE found.fault
-            WHEN 'rls_off' THEN 'row security is off'
-            WHEN 'rls_not_forced' THEN 'row security is not forced on its owner'
-            WHEN 'wall_policy' THEN 'the policy crm_tree_wall is gone or is another'
-            WHEN 'base_policy' THEN 'a policy crm_tree_base is another'
-            WHEN 'truncate_trigger' THEN 'the trigger that refuses TRUNCATE is gone'
-            WHEN 'truncate_trigger_off' THEN 'the trigger that refuses TRUNCATE is disabled'
-            WHEN 'org_nullable' THEN format('its org column "%s" may be null', found.org_column)
-            WHEN 'org_column' THEN format('its org column "%s" is gone', found.org_column)
-            WHEN 'rewrite_rule' THEN 'it has a rewrite rule, which runs past row security in cascades'
-            WHEN 'outer_parent' THEN 'it can be read through a parent without this wall'
-            WHEN 'policy_before_wall' THEN 'a restrictive policy whose name sorts before "crm_tree_wall" is asked of every org''s rows'
-            ELSE found.fault END);
+        shown := format('table %s: %s', found.relation::regclass, crm_tree._fault_shown(found.fault, found.org_column));
         IF lenient THEN
             PERFORM crm_tree._wall_alarm('lowered', found.relation, 'the wall was lowered: ' || shown, NULL);
             DELETE FROM crm_tree.wall_standing s WHERE s.relation = found.relation;
@@ -349,6 +388,7 @@ BEGIN
             RAISE EXCEPTION 'this would lower the wall of %', shown
                 USING ERRCODE = 'insufficient_privilege',
                       HINT = CASE found.fault
+                          WHEN 'org_key' THEN 'Leave ON UPDATE, and SET of the org column, out of the key; or protect the table that it refers to, and have the key compare the orgs.'
                           WHEN 'policy_before_wall' THEN 'They go by the bytes of their names: give it one behind that, "zz_…" say.'
                           ELSE format('A superuser or a wall administrator takes a wall down by SELECT crm_tree.unprotect(%L);', found.root::regclass) END;
         END IF;
@@ -386,7 +426,7 @@ BEGIN
     -- Tables with an org column in a watched schema; those below others behind them.
     FOR found IN
         SELECT c.oid, w.action, w.org_column, top.oid AS top
-          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN crm_tree.watched_schema w ON w.schema = n.nspname
+          FROM pg_class c JOIN crm_tree.watched_schema w ON w.namespace = c.relnamespace
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = w.org_column AND NOT a.attisdropped
          CROSS JOIN LATERAL (
              WITH RECURSIVE up(oid, level) AS (
@@ -476,6 +516,10 @@ BEGIN
               JOIN pg_class c ON c.reloftype = d.objid OR c.reloftype = (SELECT t.reltype FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 'c')
              WHERE c.reloftype <> 0);
     END IF;
+    IF TG_TAG = 'ALTER SCHEMA' THEN
+        UPDATE crm_tree.watched_schema s SET schema = n.nspname FROM pg_namespace n WHERE n.oid = s.namespace AND n.nspname <> s.schema;
+        RETURN;
+    END IF;
     IF crm_tree._wall_is_moving(touched) THEN
         RETURN;
     END IF;
@@ -536,7 +580,7 @@ BEGIN
     DELETE FROM crm_tree.wall_standing s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
     DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
-     WHERE d.classid = 'pg_namespace'::regclass AND s.schema = d.object_name;
+     WHERE d.classid = 'pg_namespace'::regclass AND s.namespace = d.objid;
     -- Not by a query, which a snapshot that is kept answers with the names of its time; a temporary one's is not that of its schema.
     SELECT array_agg(DISTINCT t.oid) INTO named
       FROM pg_event_trigger_dropped_objects() d
@@ -562,7 +606,7 @@ $$;
 COMMENT ON FUNCTION crm_tree._watch_drop() IS 'Event trigger: as _watch_ddl(), for what is dropped; and the registries forget what is gone.';
 
 CREATE EVENT TRIGGER crm_tree_watch ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA',
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA',
                  'CREATE POLICY', 'ALTER POLICY', 'CREATE TRIGGER', 'ALTER TRIGGER', 'CREATE RULE', 'ALTER RULE', 'CREATE VIEW', 'ALTER VIEW',
                  'CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW', 'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE PROCEDURE', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER TYPE')
     EXECUTE FUNCTION crm_tree._watch_ddl();
@@ -704,12 +748,13 @@ BEGIN
         UNION
         SELECT t.tgrelid, t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
          WHERE t.tgenabled <> 'A' AND NOT t.tgisinternal
-           AND ((t.tgrelid, t.tgname) IN (('crm_tree.wall'::regclass, 'wall_changed'), ('crm_tree.stale_org'::regclass, 'flags_changed'))
+           AND ((t.tgrelid, t.tgname) IN (('crm_tree.wall'::regclass, 'wall_changed'), ('crm_tree.stale_org'::regclass, 'flags_changed'), ('crm_tree.watched_schema'::regclass, 'find_watched'))
                 OR p.proname = '_append_only' AND p.pronamespace::regnamespace::text IN (SELECT quote_ident(i.schema) FROM crm_tree.crm_instance i))
          ORDER BY 1, 2
     LOOP
         EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', off.relation, off.trigger);
     END LOOP;
+    UPDATE crm_tree.watched_schema SET schema = schema;
     PERFORM crm_tree._wall_stands(w.relation)
        FROM crm_tree._walls() w JOIN pg_class c ON c.oid = w.relation
       WHERE NOT EXISTS (SELECT FROM crm_tree._wall_faults() f WHERE f.root = w.relation);

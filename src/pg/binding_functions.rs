@@ -1,8 +1,10 @@
 //! `current_org()` and its two sisters as raw version-1 functions: a policy calls them once a row,
 //! and the general wrapper costs twice the row itself.
 
+use super::planned;
 use super::session::{BOUND, MAX_TEXT};
 use crate::tenant::binding;
+use crate::tenant::org::OrgKind;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -75,13 +77,12 @@ macro_rules! raw_function {
         /// Called by PostgreSQL as a version-1 function without arguments.
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name($fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-            let _ = $fcinfo;
             let $bound = &raw const BOUND;
             // SAFETY: BOUND is written by the assign hook only, never during this call.
             match unsafe { $fast } {
                 Some(datum) => datum,
-                // SAFETY: raises; no Rust value is alive in this frame.
-                None => unsafe { refuse($kind) },
+                // SAFETY: may raise; no Rust value is alive in this frame.
+                None => unsafe { missing($fcinfo, $kind) },
             }
         }
 
@@ -100,13 +101,13 @@ raw_function!(
         let bound = &*bound;
         bound.uuid.as_ref().map(|uuid| keep(fcinfo, bound.version, uuid.as_ptr(), uuid.len()))
     },
-    0
+    OrgKind::Uuid
 );
 raw_function!(
     crm_tree_current_org_bigint,
     pg_finfo_crm_tree_current_org_bigint,
     |bound, fcinfo| (*bound).bigint.map(pg_sys::Datum::from),
-    1
+    OrgKind::Bigint
 );
 raw_function!(
     crm_tree_current_org_text,
@@ -117,10 +118,66 @@ raw_function!(
             size => Some(keep(fcinfo, (*bound).version, (&raw const (*bound).text).cast(), size)),
         }
     },
-    2
+    OrgKind::Text
 );
 
+/// What is asked of a row must not raise: a condition that is leak-proof is asked before the wall, and an error would
+/// tell that it let a row of another org pass. A plan can outlive its binding: whether there is one is asked where it
+/// starts, of no row (`guard`); where it is lost meanwhile, nothing is the bound org's.
+///
+/// # Safety
+/// `fcinfo` is PostgreSQL's call info.
+#[cold]
+unsafe fn missing(fcinfo: pg_sys::FunctionCallInfo, kind: OrgKind) -> pg_sys::Datum {
+    // SAFETY: by the caller.
+    unsafe {
+        if !is_stored((*(*fcinfo).flinfo).fn_expr.cast()) {
+            refuse(kind);
+        }
+        (*fcinfo).isnull = true;
+    }
+    pg_sys::Datum::from(0)
+}
+
+/// Does the call stand in the catalog, as a policy's does? Where in the text of a statement an expression stands is
+/// not kept of those.
+unsafe fn is_stored(call: *const pg_sys::Node) -> bool {
+    // SAFETY: null, or the expression of the call.
+    unsafe {
+        !call.is_null()
+            && (*call).type_ == pg_sys::NodeTag::T_FuncExpr
+            && (*call.cast::<pg_sys::FuncExpr>()).location < 0
+    }
+}
+
 #[pg_guard]
-unsafe extern "C-unwind" fn refuse(kind: i32) -> pg_sys::Datum {
-    binding::refuse_unbound(["uuid", "bigint", "text"][kind as usize])
+unsafe extern "C-unwind" fn refuse(kind: OrgKind) {
+    binding::refuse_unbound(kind.name())
+}
+
+/// Asked while a statement is planned that calls one of the three, and the first of ours to be called where the library
+/// was not loaded before. That statement goes by the hooks that see to the wall; nothing can be bound at that moment.
+///
+/// # Safety
+/// Called by PostgreSQL as a planner's support function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn crm_tree_org_support(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the one argument is a node, read as what its tag says; no Rust value is alive in this frame.
+    unsafe {
+        let request: *const pg_sys::Node = (*fcinfo).args.as_slice(1)[0].value.cast_mut_ptr();
+        if (*request).type_ == pg_sys::NodeTag::T_SupportRequestSimplify
+            && !planned::is_seen()
+            // Of a statement, not of a column's default alone.
+            && !(*request.cast::<pg_sys::SupportRequestSimplify>()).root.is_null()
+        {
+            refuse(OrgKind::Text);
+        }
+    }
+    pg_sys::Datum::from(0)
+}
+
+#[doc(hidden)]
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_crm_tree_org_support() -> &'static pg_sys::Pg_finfo_record {
+    &pg_sys::Pg_finfo_record { api_version: 1 }
 }

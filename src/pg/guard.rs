@@ -4,7 +4,8 @@
 //! that validates a foreign key. Row security entered the statement when it was rewritten; what is
 //! asked here is whether it had to.
 
-use super::{cascade, cursor, door, frames, planned, protected, role, upsert, xact};
+use super::{cascade, cursor, door, frames, planned, protected, role, session, upsert, xact};
+use crate::tenant::org::OrgKind;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -49,6 +50,8 @@ pub struct Rules {
     pub is_service: fn(Oid) -> bool,
     /// Told of a breach; raises to refuse it.
     pub breach: fn(Breach),
+    /// Told of a statement behind a wall that has no org of this kind to compare with; raises.
+    pub unbound: fn(OrgKind),
 }
 
 static mut RULES: Option<Rules> = None;
@@ -116,13 +119,14 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, loud: bool) -> bool
             let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
             (entry.relid, entry.requiredPerms, entry.updatedCols.cast_const())
         }));
-        if is_asked() {
+        if !is_leaders() {
+            let guarded = is_on();
             for entry in super::relation::list(tables) {
                 let entry = &*entry.cast::<pg_sys::RangeTblEntry>();
                 // Without permissions to check: a partition that the planner added, a rule's OLD and NEW.
                 if entry.rtekind == pg_sys::RTEKind::RTE_RELATION
                     && entry.requiredPerms != 0
-                    && !passes(entry.relid, entry.checkAsUser, loud)
+                    && !passes(entry.relid, entry.checkAsUser, loud, guarded)
                 {
                     return false;
                 }
@@ -152,10 +156,11 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
             let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
             (info.relid, info.requiredPerms, info.updatedCols.cast_const())
         }));
-        if is_asked() {
+        if !is_leaders() {
+            let guarded = is_on();
             for info in super::relation::list(infos) {
                 let info = &*info.cast::<pg_sys::RTEPermissionInfo>();
-                if !passes(info.relid, info.checkAsUser, loud) {
+                if !passes(info.relid, info.checkAsUser, loud, guarded) {
                     return false;
                 }
             }
@@ -165,18 +170,22 @@ unsafe extern "C-unwind" fn perms(tables: *mut pg_sys::List, infos: *mut pg_sys:
     }
 }
 
-/// Is there something to judge? The part of a plan that a parallel worker runs was judged by its
-/// leader, who knows what set it off; what functions do inside it was not.
-fn is_asked() -> bool {
+/// The part of a plan that a parallel worker runs was judged by its leader, who knows what set it off; what functions
+/// do inside it was not.
+fn is_leaders() -> bool {
     // SAFETY: reads backend state.
-    let leaders = xact::is_parallel_worker() && unsafe { pg_sys::error_context_stack.is_null() };
-    !leaders && rules().is_some_and(|rules| (rules.is_on)())
+    xact::is_parallel_worker() && unsafe { pg_sys::error_context_stack.is_null() }
 }
 
-/// May the statement touch this relation? Catalogs and what is known to pass are the fast path.
+fn is_on() -> bool {
+    rules().is_some_and(|rules| (rules.is_on)())
+}
+
+/// May the statement touch this relation? Catalogs and what is known to pass are the fast path. Without the guard it
+/// is only asked whether an org is bound.
 #[inline]
-fn passes(relation: Oid, as_user: Oid, loud: bool) -> bool {
-    if relation.to_u32() < pg_sys::FirstNormalObjectId {
+fn passes(relation: Oid, as_user: Oid, loud: bool, guarded: bool) -> bool {
+    if relation.to_u32() < pg_sys::FirstNormalObjectId || !loud && !guarded {
         return true;
     }
     let user = if as_user == Oid::INVALID { role::current() } else { as_user };
@@ -186,11 +195,11 @@ fn passes(relation: Oid, as_user: Oid, loud: bool) -> bool {
         return true;
     }
     // SAFETY: guarded; what it raises is an ordinary PostgreSQL error here.
-    unsafe { judge(relation, user, loud) }
+    unsafe { judge(relation, user, loud, guarded) }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn judge(relation: Oid, user: Oid, loud: bool) -> bool {
+unsafe extern "C-unwind" fn judge(relation: Oid, user: Oid, loud: bool, guarded: bool) -> bool {
     let standing = protected::standing(relation);
     if standing == Standing::Open {
         return true;
@@ -200,11 +209,16 @@ unsafe extern "C-unwind" fn judge(relation: Oid, user: Oid, loud: bool) -> bool 
         // bound org's rows and take the key to be good; told no, it checks row by row and sees all.
         return frames::is_own();
     }
+    let Some(rules) = rules() else { return true };
     if standing == Standing::Walled && protected::is_before(relation, user) {
+        // Now: asked of each row, it would tell which rows were looked at.
+        let kind = protected::org_kind(relation);
+        if !session::is_bound_as(kind) && !frames::is_own() {
+            (rules.unbound)(kind);
+        }
         return true;
     }
-    let Some(rules) = rules() else { return true };
-    if frames::is_own() || (rules.is_service)(user) {
+    if !guarded || frames::is_own() || (rules.is_service)(user) {
         return true;
     }
     let cause = match standing {
@@ -250,7 +264,7 @@ unsafe extern "C-unwind" fn access(
         if let Some(next) = NEXT_ACCESS {
             next(event, class, object, part, arg);
         }
-        if event == pg_sys::ObjectAccessType::OAT_TRUNCATE && is_asked() {
+        if event == pg_sys::ObjectAccessType::OAT_TRUNCATE && !is_leaders() && is_on() {
             judge_truncate(object);
         }
     }

@@ -9,6 +9,7 @@ pub mod caller;
 mod cascade;
 pub mod cursor;
 pub mod door;
+mod enforced;
 pub mod entry;
 pub mod frames;
 pub mod guard;

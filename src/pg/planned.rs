@@ -21,7 +21,7 @@
 
 use super::guard::Cause;
 use super::protected::{self, Standing};
-use super::{door, frames, guard, relation, role};
+use super::{door, enforced, frames, guard, relation, role};
 use crate::error::Refusal;
 use pgrx::pg_sys::{self, Node, Oid, Query, RangeTblEntry};
 use pgrx::prelude::*;
@@ -29,6 +29,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 static mut NEXT_ANALYZE: pg_sys::post_parse_analyze_hook_type = None;
 static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
+static mut SEEN: bool = false;
 
 /// Not pgrx's guarded binding: it is called where no Rust value is alive, and left by longjmp.
 mod bare {
@@ -64,6 +65,12 @@ pub fn init() {
     }
 }
 
+/// Has a statement been planned under our eyes? What was not, where the library is loaded by a call in it, comes first.
+pub(super) fn is_seen() -> bool {
+    // SAFETY: a backend has one thread.
+    unsafe { SEEN }
+}
+
 /// Before the statement is rewritten.
 unsafe extern "C-unwind" fn analyzed(
     state: *mut pg_sys::ParseState,
@@ -90,6 +97,8 @@ unsafe extern "C-unwind" fn plan(
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
     door::expect_read_only();
+    // SAFETY: a backend has one thread.
+    unsafe { SEEN = true };
     // SAFETY: as PostgreSQL's own walkers call it; nothing of Rust's is alive.
     unsafe {
         if frames::owner_acted_as().is_some() {
@@ -106,10 +115,12 @@ unsafe extern "C-unwind" fn plan(
     }
     // SAFETY: PostgreSQL's own arguments are handed on.
     unsafe {
-        match NEXT_PLANNER {
+        let stmt = match NEXT_PLANNER {
             Some(next) => next(query, text, options, params),
             None => bare::standard_planner(query, text, options, params),
-        }
+        };
+        enforced::enforce(stmt);
+        stmt
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the registry and the catalog say of a relation's wall, remembered until either changes.
 
-use super::{relation, role, scan};
+use super::{relation, role, scan, session};
+use crate::tenant::org::OrgKind;
 use pgrx::pg_sys;
 use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,8 @@ struct Known {
     standing: Standing,
     /// The org column's number; 0 where the relation is not protected.
     column: i16,
+    /// What its wall compares.
+    kind: OrgKind,
     /// A role that row security applies to there, the last one asked for.
     walled: Oid,
 }
@@ -78,12 +81,14 @@ fn known(relation: Oid) -> Option<Known> {
 }
 
 /// Is it known already that a statement of this role may touch the relation: because it is open, or
-/// because its wall stands before the role? Cheap, and raises nothing: asked for each table of each
+/// because its wall stands before the role, and an org is bound? Cheap, and raises nothing: asked for each table of each
 /// statement, outside of any guard.
 pub fn is_known_to_pass(relation: Oid, role: Oid) -> bool {
     known(relation).is_some_and(|known| match known.standing {
         Standing::Open => true,
-        Standing::Walled => known.walled == role && !role::is_past_forced_row_security(),
+        Standing::Walled => {
+            known.walled == role && session::is_bound_as(known.kind) && !role::is_past_forced_row_security()
+        }
         Standing::SwitchedOff | Standing::Altered | Standing::Copied | Standing::Toast => false,
     })
 }
@@ -99,13 +104,29 @@ pub fn standing(relation: Oid) -> Standing {
     look_up(relation).standing
 }
 
+/// The number of the org column of a relation whose wall stands.
+pub fn column_number(relation: Oid) -> i16 {
+    look_up(relation).column
+}
+
+/// What the wall of the relation compares with the bound org.
+pub fn org_kind(relation: Oid) -> OrgKind {
+    look_up(relation).kind
+}
+
 fn look_up(relation: Oid) -> Known {
     if let Some(known) = known(relation) {
         return known;
     }
     let before = VERSION.get();
     let (standing, column) = read(relation);
-    let now = Known { standing, column, walled: Oid::INVALID };
+    // SAFETY: a syscache lookup.
+    let kind = match unsafe { pg_sys::get_atttype(relation, column) } {
+        pg_sys::UUIDOID => OrgKind::Uuid,
+        pg_sys::INT8OID | pg_sys::INT4OID | pg_sys::INT2OID => OrgKind::Bigint,
+        _ => OrgKind::Text,
+    };
+    let now = Known { standing, column, kind, walled: Oid::INVALID };
     // A TOAST table is told nothing of what becomes of its table's wall, so it is looked at each time.
     if VERSION.get() == before && !is_toast(relation) {
         KNOWN.with(|known| known.borrow_mut().insert(relation, now));
@@ -116,7 +137,7 @@ fn look_up(relation: Oid) -> Known {
 /// Is this the condition of the relation's wall, as it stands in a statement?
 pub fn is_wall_of(relation: Oid, condition: *const pg_sys::Node) -> bool {
     // SAFETY: a node of the statement that is being looked at.
-    unsafe { is_predicate(condition, look_up(relation).column) }
+    unsafe { is_wall(condition, look_up(relation).column) }
 }
 
 /// Would the wall stand before the role, were there no exemption now?
@@ -190,7 +211,7 @@ unsafe fn table(rel: pg_sys::Relation) -> (Standing, i16) {
         let number = pg_sys::get_attnum(relation, column.as_ptr());
         let policies = (*rel).rd_rsdesc;
         let stands = !policies.is_null()
-            && relation::list((*policies).policies).any(|policy| is_wall(policy.cast(), number))
+            && relation::list((*policies).policies).any(|policy| is_wall_policy(policy.cast(), number))
             && !relation::list((*policies).policies).any(|policy| is_before_wall(policy.cast()));
         if stands { (Standing::Walled, number) } else { (Standing::Altered, 0) }
     }
@@ -227,7 +248,7 @@ unsafe fn is_before_wall(policy: *const pg_sys::RowSecurityPolicy) -> bool {
 
 /// Is this the policy that `protect` made: restrictive, for every command and role, the org column
 /// equal to the bound org, for reading and for writing?
-unsafe fn is_wall(policy: *const pg_sys::RowSecurityPolicy, column: i16) -> bool {
+unsafe fn is_wall_policy(policy: *const pg_sys::RowSecurityPolicy, column: i16) -> bool {
     // SAFETY: the relation cache's own policy; `roles` is an array of oids with one dimension.
     unsafe {
         let policy = &*policy;
@@ -241,12 +262,37 @@ unsafe fn is_wall(policy: *const pg_sys::RowSecurityPolicy, column: i16) -> bool
             && !policy.permissive
             && policy.polcmd as u8 == b'*'
             && first == Oid::INVALID
-            && is_predicate(policy.qual.cast(), column)
-            && is_predicate(policy.with_check_qual.cast(), column)
+            && is_wall(policy.qual.cast(), column)
+            && is_wall(policy.with_check_qual.cast(), column)
     }
 }
 
-unsafe fn is_predicate(node: *const pg_sys::Node, column: i16) -> bool {
+/// A copy of the condition of the wall that stands on the relation.
+///
+/// # Safety
+/// The caller holds the relation, which is `Standing::Walled`, open.
+pub unsafe fn condition_of(rel: pg_sys::Relation) -> *mut pg_sys::Node {
+    // SAFETY: the relation cache's own policies.
+    unsafe {
+        let column = look_up((*rel).rd_id).column;
+        let policies = (*rel).rd_rsdesc;
+        let wall = (!policies.is_null())
+            .then(|| {
+                relation::list((*policies).policies)
+                    .map(|policy| policy.cast::<pg_sys::RowSecurityPolicy>())
+                    .find(|policy| is_wall_policy(*policy, column))
+            })
+            .flatten()
+            .expect("the wall stands");
+        pg_sys::copyObjectImpl((*wall).qual.cast()).cast()
+    }
+}
+
+/// Is this the condition of a wall whose org column has that number?
+///
+/// # Safety
+/// A node of a statement or a plan.
+pub unsafe fn is_wall(node: *const pg_sys::Node, column: i16) -> bool {
     // SAFETY: each node is read as what its tag says.
     unsafe {
         if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_OpExpr {

@@ -6,7 +6,7 @@
 //! `GRANT SET ON PARAMETER` included: the check hook accepts a value only while `assign` is at work
 //! or a parallel worker takes over its leader's state.
 
-use crate::tenant::org::OrgId;
+use crate::tenant::org::{OrgId, OrgKind};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
@@ -86,6 +86,19 @@ pub fn reserve_prefix() {
 pub fn org() -> Option<String> {
     // SAFETY: the setting's value is null or a C string owned by the GUC machinery.
     unsafe { read(ORG) }
+}
+
+/// Is an org bound that a column of this kind can be compared with?
+pub fn is_bound_as(kind: OrgKind) -> bool {
+    let bound = &raw const BOUND;
+    // SAFETY: written by the assign hook only, never during this call.
+    unsafe {
+        match kind {
+            OrgKind::Uuid => (*bound).uuid.is_some(),
+            OrgKind::Bigint => (*bound).bigint.is_some(),
+            OrgKind::Text => (*bound).text_size > 0,
+        }
+    }
 }
 
 /// The bound user, None when unbound or bound without one.

@@ -186,7 +186,7 @@ fn refuse_rebind(first: &(String, Option<String>), wanted: &(String, Option<Stri
     .raise()
 }
 
-/// Raised by `current_org…()` when there is nothing to return. `kind` is the type asked for.
+/// Raised where the bound org is asked for as `kind`, and there is none, or none of that kind.
 pub fn refuse_unbound(kind: &str) -> ! {
     if let Some(org) = session::org() {
         Refusal::new(

@@ -1,7 +1,7 @@
 //! The guard: behind the policies, where the library is preloaded. It refuses a statement that touches
 //! a protected table while row security would not be applied as the registry says.
 
-use super::door;
+use super::{binding, door};
 use crate::error::Refusal;
 use crate::pg::guard::{self, Breach, Cause, Rules};
 use crate::pg::{relation, role};
@@ -41,7 +41,12 @@ pub fn init() {
     if !guard::is_preloaded() {
         guard::set_default(NAME, c"off");
     }
-    guard::init(Rules { is_on: || MODE.get() != Mode::Off, is_service: door::is_service, breach });
+    guard::init(Rules {
+        is_on: || MODE.get() != Mode::Off,
+        is_service: door::is_service,
+        breach,
+        unbound: |kind| binding::refuse_unbound(kind.name()),
+    });
 }
 
 fn breach(breach: Breach) {

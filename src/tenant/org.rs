@@ -11,6 +11,25 @@ use std::fmt::Write;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OrgId(String);
 
+/// What an org column compares with the bound org.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrgKind {
+    Uuid,
+    Bigint,
+    Text,
+}
+
+impl OrgKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            OrgKind::Uuid => "uuid",
+            OrgKind::Bigint => "bigint",
+            OrgKind::Text => "text",
+        }
+    }
+}
+
 /// Longest org name taken, in bytes.
 pub const MAX_BYTES: usize = 200;
 

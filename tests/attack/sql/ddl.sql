@@ -152,6 +152,66 @@ CREATE INDEX ON app.trap (org_id) WHERE app.lower();
 SELECT crm_tree.protect('app.trap');
 DROP TABLE app.trap;
 DROP FUNCTION app.lower();
+-- SHOULD GAIN NOTHING: a wall that is lowered and put up again within one command, which runs a function of the owner's meanwhile
+CREATE TABLE app.parent (org_id uuid NOT NULL, email text, secret text);
+CREATE TABLE app.kid (LIKE app.contact INCLUDING ALL);
+INSERT INTO app.kid VALUES ('aaaaaaaa-0000-4000-8000-00000000000a', 'kid@acme.test', 'acme kid');
+ALTER TABLE app.kid INHERIT app.contact;
+CREATE TABLE app.loot (told text);
+CREATE FUNCTION app.meanwhile(scanned oid) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    n int;
+BEGIN
+    IF scanned = 'app.kid'::regclass AND EXISTS (SELECT FROM pg_inherits WHERE inhrelid = 'app.contact'::regclass) THEN
+        INSERT INTO app.loot SELECT secret FROM app.parent;
+        UPDATE app.parent SET secret = 'MINE' WHERE tableoid = 'app.contact'::regclass;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        INSERT INTO app.loot VALUES (format('%s updated', n));
+        DELETE FROM app.parent WHERE tableoid = 'app.contact'::regclass;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        INSERT INTO app.loot VALUES (format('%s deleted', n));
+        ALTER TABLE app.contact NO INHERIT app.parent;
+    ELSIF scanned = 'app.kid'::regclass AND EXISTS (SELECT FROM pg_class WHERE oid = 'app.contact'::regclass AND NOT relforcerowsecurity) THEN
+        BEGIN
+            INSERT INTO app.loot SELECT secret FROM app.contact;
+            UPDATE app.contact SET secret = 'MINE';
+            GET DIAGNOSTICS n = ROW_COUNT;
+            INSERT INTO app.loot VALUES (format('%s updated', n));
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;
+        END;
+        ALTER TABLE app.contact FORCE ROW LEVEL SECURITY;
+    END IF;
+    RETURN true;
+END $$;
+ALTER TABLE app.contact INHERIT app.parent, ADD CONSTRAINT meanwhile CHECK (app.meanwhile(tableoid));
+ALTER TABLE app.contact DROP CONSTRAINT IF EXISTS meanwhile;
+ALTER TABLE app.contact NO FORCE ROW LEVEL SECURITY, ADD CONSTRAINT meanwhile CHECK (app.meanwhile(tableoid));
+ALTER TABLE app.contact DROP CONSTRAINT IF EXISTS meanwhile;
+SELECT told FROM app.loot;
+DROP TABLE app.kid, app.parent, app.loot;
+DROP FUNCTION app.meanwhile;
+-- SHOULD FAIL: a key by which whoever writes to a table without a wall moves rows from org to org
+CREATE TABLE app.org (id uuid PRIMARY KEY);
+INSERT INTO app.org SELECT DISTINCT ('bbbbbbbb-0000-4000-8000-00000000000b')::uuid;
+ALTER TABLE app.contact ADD FOREIGN KEY (org_id) REFERENCES app.org ON UPDATE CASCADE NOT VALID;
+ALTER TABLE app.contact ADD FOREIGN KEY (org_id) REFERENCES app.org ON DELETE SET DEFAULT NOT VALID;
+CREATE TABLE app.keyed (org_id uuid REFERENCES app.org ON UPDATE SET NULL, id int);
+SELECT crm_tree.protect('app.keyed');
+DROP TABLE app.keyed, app.org;
+-- SHOULD FAIL: a table of a type that goes with the session
+CREATE TYPE pg_temp.fleeting_type AS (org_id uuid, email text, secret text);
+ALTER TABLE app.contact OF pg_temp.fleeting_type;
+CREATE TABLE app.typed OF pg_temp.fleeting_type;
+SELECT crm_tree.protect('app.typed');
+DROP TABLE app.typed;
+-- and goes on: one that compares the orgs
+CREATE TABLE app.above (org_id uuid, id int, PRIMARY KEY (org_id, id));
+CREATE TABLE app.below (org_id uuid, id int, above int, FOREIGN KEY (org_id, above) REFERENCES app.above ON UPDATE CASCADE);
+SELECT crm_tree.protect('app.below');  -- not before what it refers to
+SELECT crm_tree.protect('app.above');
+SELECT crm_tree.protect('app.below');
+DROP TABLE app.below, app.above;
 \c - :super
 SELECT relation::regclass, fault FROM crm_tree._wall_faults();
 SELECT referee.globex();

@@ -136,6 +136,19 @@ CREATE TABLE watch.taken (org_id bigint, id int, PRIMARY KEY (org_id, id));
 SELECT crm_tree.protect('watch.taken');
 COMMIT;
 RESET ROLE;
+-- A watch goes with its schema, whatever that is called.
+ALTER SCHEMA watch RENAME TO watch_moved;
+SET ROLE watch_owner;
+CREATE TABLE watch_moved.refused (org_id bigint);  -- SHOULD FAIL
+RESET ROLE;
+CREATE SCHEMA watch;
+CREATE TABLE watch.let_be (org_id bigint);
+DROP SCHEMA watch CASCADE;
+ALTER SCHEMA watch_moved RENAME TO watch;
+SET ROLE watch_owner;
+CREATE TABLE watch.refused (org_id bigint);  -- SHOULD FAIL
+RESET ROLE;
+SELECT schema, action, namespace::regnamespace FROM crm_tree.watched_schema;
 SELECT f.relation::regclass FROM crm_tree._wall_family() f JOIN pg_class c ON c.oid = f.relation WHERE c.relnamespace = 'watch'::regnamespace ORDER BY f.relation::regclass::text;
 SELECT crm_tree.unwatch_schema('watch');
 SELECT crm_tree.unwatch_schema('watch');

@@ -1,0 +1,202 @@
+//! Sees to it that each scan of a protected table asks the wall first.
+//!
+//! Row security puts its condition into the statement, and the planner takes care that what can tell of a row is
+//! asked behind it. What it takes for silent is not: a function that is given no column counts as leak-proof to it,
+//! whatever the function does, and `CASE WHEN secret = 'x' THEN f() END` with it. And it is free to put other
+//! conditions in the wall's place: of `org = current_org()` and a user's `org = f()` it keeps the second and
+//! compares `f()` with `current_org()` once, as if a function that says STABLE could not say one thing there and
+//! another at the rows. So finished plans are gone through, and the wall is put in front, or put back.
+
+use super::protected::{self, Standing};
+use super::{frames, relation, role};
+use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Plan, PlannedStmt, RangeTblEntry, Scan};
+use pgrx::prelude::*;
+
+/// Where the org column of a scanned table is found: as a column of the table, or of the index that alone is read.
+#[derive(Clone, Copy)]
+struct Place {
+    varno: i32,
+    number: i16,
+}
+
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn enforce(stmt: *mut PlannedStmt) {
+    // SAFETY: the planner's finished plan, which nobody else has seen.
+    unsafe {
+        for plan in
+            std::iter::once((*stmt).planTree).chain(relation::list((*stmt).subplans).map(|plan| plan.cast()))
+        {
+            visit(stmt, plan);
+        }
+    }
+}
+
+unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
+    // SAFETY: nodes are read as what their tags say.
+    unsafe {
+        if plan.is_null() {
+            return;
+        }
+        pgrx::check_for_interrupts!();
+        let below = match (*plan).type_ {
+            NodeTag::T_Append => (*plan.cast::<pg_sys::Append>()).appendplans,
+            NodeTag::T_MergeAppend => (*plan.cast::<pg_sys::MergeAppend>()).mergeplans,
+            NodeTag::T_CustomScan => {
+                if (*plan.cast::<pg_sys::CustomScan>()).custom_scan_tlist.is_null() {
+                    look_at_scan(stmt, plan, std::ptr::null_mut());
+                }
+                (*plan.cast::<pg_sys::CustomScan>()).custom_plans
+            }
+            NodeTag::T_SubqueryScan => {
+                visit(stmt, (*plan.cast::<pg_sys::SubqueryScan>()).subplan);
+                std::ptr::null_mut()
+            }
+            NodeTag::T_SeqScan | NodeTag::T_SampleScan | NodeTag::T_TidScan | NodeTag::T_TidRangeScan => {
+                look_at_scan(stmt, plan, std::ptr::null_mut());
+                std::ptr::null_mut()
+            }
+            NodeTag::T_IndexScan => {
+                look_at_scan(stmt, plan, (*plan.cast::<pg_sys::IndexScan>()).indexqualorig);
+                std::ptr::null_mut()
+            }
+            NodeTag::T_IndexOnlyScan => {
+                look_at_scan(stmt, plan, (*plan.cast::<pg_sys::IndexOnlyScan>()).indexqual);
+                std::ptr::null_mut()
+            }
+            NodeTag::T_BitmapHeapScan => {
+                look_at_scan(stmt, plan, (*plan.cast::<pg_sys::BitmapHeapScan>()).bitmapqualorig);
+                std::ptr::null_mut()
+            }
+            _ => std::ptr::null_mut(),
+        };
+        for child in relation::list(below) {
+            visit(stmt, child.cast());
+        }
+        visit(stmt, (*plan).lefttree);
+        visit(stmt, (*plan).righttree);
+    }
+}
+
+/// `of_index`: what the index has found the rows by.
+unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, of_index: *mut List) {
+    // SAFETY: a scan of the plan; its entry is in the plan's list, which counts from one.
+    unsafe {
+        let at = (*plan.cast::<Scan>()).scanrelid;
+        let Some(entry) = entry(stmt, at) else { return };
+        let table = (*entry).relid;
+        if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION
+            || protected::is_known_to_be_open(table)
+            || !stands_before(table, checked_as(stmt, at))
+        {
+            return;
+        }
+        let Some(org) = place_of_org(plan, at, protected::column_number(table)) else { return };
+        let is_wall = |qual: *const Node| protected::is_wall(qual, org.number);
+        if relation::list(of_index).any(|qual| is_wall(qual.cast())) {
+            return;
+        }
+        let wall = match relation::list((*plan).qual).find(|qual| is_wall(qual.cast())) {
+            Some(wall) => {
+                (*plan).qual = pg_sys::list_delete_ptr((*plan).qual, wall);
+                wall
+            }
+            None => wall_of(table, org).cast(),
+        };
+        (*plan).qual = pg_sys::lcons(wall, (*plan).qual);
+    }
+}
+
+/// None where only the index is read and it has no org column: then the index is a partial one of one org, and which
+/// that is, is a constant in it, which the plan compares with the bound org before it starts.
+unsafe fn place_of_org(plan: *const Plan, at: u32, column: i16) -> Option<Place> {
+    // SAFETY: the node is read as what its tag says.
+    unsafe {
+        if (*plan).type_ != NodeTag::T_IndexOnlyScan {
+            return Some(Place { varno: at as i32, number: column });
+        }
+        let of_index = (*plan.cast::<pg_sys::IndexOnlyScan>()).indextlist;
+        let entry = relation::list(of_index)
+            .map(|entry| entry.cast::<pg_sys::TargetEntry>())
+            .find(|entry| !(**entry).resjunk && is_column((**entry).expr.cast(), column))?;
+        Some(Place { varno: pg_sys::INDEX_VAR, number: (*entry).resno })
+    }
+}
+
+unsafe fn is_column(node: *const Node, column: i16) -> bool {
+    // SAFETY: the node is read as what its tag says.
+    unsafe { (*node).type_ == NodeTag::T_Var && (*node.cast::<pg_sys::Var>()).varattno == column }
+}
+
+unsafe fn entry(stmt: *const PlannedStmt, at: u32) -> Option<*const RangeTblEntry> {
+    // SAFETY: the plan's list.
+    unsafe {
+        relation::list((*stmt).rtable)
+            .nth((at as usize).checked_sub(1)?)
+            .map(|entry| entry.cast_const().cast())
+    }
+}
+
+/// As whom the statement reads the table: what it says of the partitioned table, or of the parent, it means of those
+/// below.
+unsafe fn checked_as(stmt: *const PlannedStmt, mut at: u32) -> Oid {
+    // SAFETY: the plan's lists.
+    unsafe {
+        loop {
+            let parent = relation::list((*stmt).appendRelations)
+                .map(|info| info.cast::<pg_sys::AppendRelInfo>())
+                .find(|info| (**info).child_relid == at)
+                .map(|info| (*info).parent_relid);
+            match parent.and_then(|parent| Some((parent, entry(stmt, parent)?))) {
+                Some((parent, entry)) if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION => at = parent,
+                _ => break entry(stmt, at).map_or(Oid::INVALID, |entry| checked_by(stmt, entry)),
+            }
+        }
+    }
+}
+
+#[cfg(feature = "pg15")]
+unsafe fn checked_by(_stmt: *const PlannedStmt, entry: *const RangeTblEntry) -> Oid {
+    // SAFETY: an entry of the plan.
+    unsafe { (*entry).checkAsUser }
+}
+
+#[cfg(not(feature = "pg15"))]
+unsafe fn checked_by(stmt: *const PlannedStmt, entry: *const RangeTblEntry) -> Oid {
+    // SAFETY: an entry of the plan, which counts from one in the plan's list.
+    unsafe {
+        let info = ((*entry).perminfoindex as usize).checked_sub(1);
+        info.and_then(|info| relation::list((*stmt).permInfos).nth(info))
+            .map_or(Oid::INVALID, |info| (*info.cast::<pg_sys::RTEPermissionInfo>()).checkAsUser)
+    }
+}
+
+/// Has the statement the wall's condition on this table? That it has where it should was seen before it was planned.
+fn stands_before(table: Oid, as_user: Oid) -> bool {
+    let user = if as_user == Oid::INVALID { role::current() } else { as_user };
+    let is_exempt =
+        || as_user == Oid::INVALID && (role::is_open_work() || frames::is_own() || frames::is_foreign_keys());
+    // An owner's ALTER TABLE can run his functions while it is at work, which find the wall not forced on him.
+    let is_before = || {
+        protected::is_ordinarily_before(table, user)
+            || !role::is_superuser(user) && !role::bypasses_row_security(user)
+    };
+    protected::standing(table) == Standing::Walled && is_before() && !is_exempt()
+}
+
+/// The wall's condition, on the org column where it is found.
+unsafe fn wall_of(table: Oid, org: Place) -> *mut Node {
+    // SAFETY: the plan has the table locked; the policy's condition, a comparison of a column, is copied.
+    unsafe {
+        let rel = pg_sys::relation_open(table, pg_sys::NoLock as i32);
+        let wall = protected::condition_of(rel);
+        pg_sys::relation_close(rel, pg_sys::NoLock as i32);
+        let mut column: *mut Node =
+            relation::list((*wall.cast::<pg_sys::OpExpr>()).args).next().expect("it compares").cast();
+        if (*column).type_ == NodeTag::T_RelabelType {
+            column = (*column.cast::<pg_sys::RelabelType>()).arg.cast();
+        }
+        let column = &mut *column.cast::<pg_sys::Var>();
+        (column.varno, column.varattno) = (org.varno, org.number);
+        wall
+    }
+}
