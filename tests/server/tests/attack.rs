@@ -57,6 +57,9 @@ SET ROLE app;
 CREATE FUNCTION lair.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS 'BEGIN RAISE NOTICE ''leaked %'', $1; RETURN true; END';
 CREATE FUNCTION lair.leak(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS 'BEGIN RAISE NOTICE ''leaked %'', $1; RETURN $1 < $2; END';
 CREATE OPERATOR lair.<<< (LEFTARG = text, RIGHTARG = text, FUNCTION = lair.leak, RESTRICT = scalarltsel);
+-- Says now this and now that; and tells of an org, without a look at any row.
+CREATE FUNCTION lair.lies() RETURNS int STABLE LANGUAGE plpgsql COST 0.0000001 AS 'BEGIN RETURN 1 + floor(random() * 2); END';
+CREATE FUNCTION lair.tells(int) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS 'BEGIN RAISE NOTICE ''there is secret-of-%'', $1; RETURN true; END';
 CREATE VIEW lair.mine AS SELECT org, id, secret FROM app.fact WHERE lair.leak(secret);
 CREATE FUNCTION lair.look() RETURNS TABLE (org int, id int, secret text) LANGUAGE plpgsql AS
     'BEGIN RETURN QUERY SELECT a.org, a.id, t.secret FROM app.account a LEFT JOIN app.task t ON t.account = a.id; END';
@@ -113,7 +116,7 @@ impl Writer<'_> {
     /// A condition on the row `a`: some would tell what the wall hides if they were asked of it.
     fn condition(&mut self, a: &str) -> String {
         let (other, n, source) = (self.other, self.rng.random_range(0..60), self.source());
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..15) {
             0 => format!("{a}.org = {other}"),
             1 => format!("{a}.org <> crm_tree.current_org_bigint()"),
             2 => format!("lair.leak({a}.secret)"),
@@ -125,6 +128,9 @@ impl Writer<'_> {
             8 => format!("(SELECT count(*) FROM {source} x WHERE x.org = {other}) = 0"),
             9 => format!("NOT {a}.secret ~ 'of_{other}'"),
             10 => format!("{a}.id BETWEEN {n} AND {n} + 10"),
+            11 => format!("{a}.org = lair.lies()"),
+            12 => format!("{a}.org = lair.lies() AND {a}.id < {n}"),
+            13 => format!("CASE WHEN {a}.org = {other} THEN lair.tells({other}) ELSE true END"),
             _ => "true".to_owned(),
         }
     }
@@ -324,6 +330,7 @@ fn attack(preloaded: bool, count: u64) {
     }
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
+    app.batch_execute(&format!("SELECT setseed({})", rng.random_range(-1.0..1.0))).unwrap();
     let mut before = referee(&mut superuser);
     let mut answers: BTreeMap<String, u64> = BTreeMap::new();
     let (mut n, mut secrets) = (0, 0);
