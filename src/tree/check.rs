@@ -118,6 +118,21 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
         .collect()
 }
 
+/// Without them a node is deleted, and its second parents and children keep their edges.
+fn missing_keys_of_links(tree: &Tree) -> Vec<Problem> {
+    let Some(links) = Links::of(tree.table.oid) else { return Vec::new() };
+    let table = Table::get(links.links);
+    let missing = |end| {
+        let detail = format!(
+            "the foreign key ({}, {end}) of the second parents in {} is missing; run attach_links() again",
+            links.org,
+            table.shown()
+        );
+        (None, None, "key_missing".to_owned(), detail)
+    };
+    links.ends_without_key().map(missing).collect()
+}
+
 /// Whoever drops a partition of a tree with CASCADE drops this key of all of it, and no delete in any org
 /// does what `on_delete` says any more.
 fn missing_key(tree: &Tree) -> Option<Problem> {
@@ -168,6 +183,7 @@ fn check_tree(
     let tree = Tree::get(table);
     let mut found = missing_triggers(&tree);
     found.extend(missing_key(&tree));
+    found.extend(missing_keys_of_links(&tree));
     found.extend(other_columns(&tree));
     let bound = session::org();
     let read = |row: &spi::SpiHeapTupleData| {

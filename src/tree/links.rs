@@ -108,6 +108,14 @@ impl Links {
         }
     }
 
+    /// The ends of the edges whose foreign key is gone: what it refers to can be deleted.
+    pub fn ends_without_key(&self) -> impl Iterator<Item = &str> {
+        [&self.parent, &self.child]
+            .into_iter()
+            .map(String::as_str)
+            .filter(|end| !has_key(self.links, self.tree, [&self.org, end]))
+    }
+
     pub fn has_other_columns(&self) -> bool {
         let mut written = vec![&self.org, &self.parent, &self.child];
         written.extend(&self.pct);
@@ -541,16 +549,7 @@ fn add_keys(caller: pg_sys::Oid, links: &Table, tree: &Tree, org: &str, parent: 
                 ddl(&format!("CREATE INDEX ON {sql} ({}, {})", ident(org), ident(end)))
             });
         }
-        let existing = rows(
-            "SELECT 1 FROM pg_catalog.pg_constraint k
-              WHERE k.conrelid = $1 AND k.confrelid = $2 AND k.contype = 'f' AND NOT k.condeferrable AND k.convalidated
-                AND (SELECT array_agg(a.attname::text ORDER BY u.n)
-                       FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
-                       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $3",
-            &[links.oid.into(), tree.table.oid.into(), vec![org.to_owned(), end.to_owned()].into()],
-            |_| (),
-        );
-        if existing.is_empty() {
+        if !has_key(links.oid, tree.table.oid, [org, end]) {
             let key = format!(
                 "ALTER TABLE {sql} ADD FOREIGN KEY ({}, {}) REFERENCES {} ({}, {}) ON DELETE CASCADE",
                 ident(org),
@@ -562,6 +561,20 @@ fn add_keys(caller: pg_sys::Oid, links: &Table, tree: &Tree, org: &str, parent: 
             attach::add_foreign_key(caller, links, &key);
         }
     }
+}
+
+/// Is there a foreign key of these columns of the links to the tree?
+fn has_key(links: pg_sys::Oid, tree: pg_sys::Oid, columns: [&str; 2]) -> bool {
+    let existing = rows(
+        "SELECT 1 FROM pg_catalog.pg_constraint k
+          WHERE k.conrelid = $1 AND k.confrelid = $2 AND k.contype = 'f' AND NOT k.condeferrable AND k.convalidated
+            AND (SELECT array_agg(a.attname::text ORDER BY u.n)
+                   FROM unnest(k.conkey) WITH ORDINALITY AS u(num, n)
+                   JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.num) = $3",
+        &[links.into(), tree.into(), columns.map(str::to_owned).to_vec().into()],
+        |_| (),
+    );
+    !existing.is_empty()
 }
 
 /// Judges the links that are there already, by the set, and as they are now: a transaction that keeps its
