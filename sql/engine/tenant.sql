@@ -64,7 +64,7 @@ COMMENT ON FUNCTION crm_tree._org_support(internal) IS 'Private: planner support
 
 CREATE FUNCTION crm_tree.current_org() RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE SUPPORT crm_tree._org_support AS 'MODULE_PATHNAME', 'crm_tree_current_org';
-COMMENT ON FUNCTION crm_tree.current_org() IS 'The bound org as uuid. Raises 42501 when unbound, or bound to an org that is no uuid; in an expression that is stored (a policy, a default, a view) it is null then.';
+COMMENT ON FUNCTION crm_tree.current_org() IS 'The bound org as uuid. Raises 42501 when unbound, or bound to an org that is no uuid; where a stored condition (a policy''s, a view''s) asks it of rows it is null then.';
 
 CREATE FUNCTION crm_tree.current_org_bigint() RETURNS bigint
     LANGUAGE c STABLE PARALLEL SAFE SUPPORT crm_tree._org_support AS 'MODULE_PATHNAME', 'crm_tree_current_org_bigint';

@@ -1,8 +1,8 @@
 //! `current_org()` and its two sisters as raw version-1 functions: a policy calls them once a row,
 //! and the general wrapper costs twice the row itself.
 
-use super::planned;
 use super::session::{BOUND, MAX_TEXT};
+use super::{enforced, planned};
 use crate::tenant::binding;
 use crate::tenant::org::OrgKind;
 use pgrx::pg_sys;
@@ -131,23 +131,12 @@ raw_function!(
 unsafe fn missing(fcinfo: pg_sys::FunctionCallInfo, kind: OrgKind) -> pg_sys::Datum {
     // SAFETY: by the caller.
     unsafe {
-        if !is_stored((*(*fcinfo).flinfo).fn_expr.cast()) {
+        if !enforced::is_condition((*(*fcinfo).flinfo).fn_expr.cast()) {
             refuse(kind);
         }
         (*fcinfo).isnull = true;
     }
     pg_sys::Datum::from(0)
-}
-
-/// Does the call stand in the catalog, as a policy's does? Where in the text of a statement an expression stands is
-/// not kept of those.
-unsafe fn is_stored(call: *const pg_sys::Node) -> bool {
-    // SAFETY: null, or the expression of the call.
-    unsafe {
-        !call.is_null()
-            && (*call).type_ == pg_sys::NodeTag::T_FuncExpr
-            && (*call.cast::<pg_sys::FuncExpr>()).location < 0
-    }
 }
 
 #[pg_guard]

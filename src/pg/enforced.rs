@@ -7,6 +7,7 @@
 //! compares `f()` with `current_org()` once, as if a function that says STABLE could not say one thing there and
 //! another at the rows. So finished plans are gone through, and the wall is put in front, or put back.
 
+use super::planned::bare;
 use super::protected::{self, Standing};
 use super::{frames, relation, role};
 use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Plan, PlannedStmt, RangeTblEntry, Scan};
@@ -17,6 +18,41 @@ use pgrx::prelude::*;
 struct Place {
     varno: i32,
     number: i16,
+}
+
+/// Where a call of `current_org…()` stands that is asked of rows, in place of where it stands in a text. Of what is stored
+/// in the catalog, as a policy is, that is not known.
+const CONDITION: i32 = -2;
+
+/// Is the call part of a condition that a finished plan asks of rows, and that nobody wrote into the statement?
+pub(super) unsafe fn is_condition(call: *const Node) -> bool {
+    // SAFETY: null, or the expression of the call.
+    unsafe {
+        !call.is_null()
+            && (*call).type_ == NodeTag::T_FuncExpr
+            && (*call.cast::<pg_sys::FuncExpr>()).location == CONDITION
+    }
+}
+
+unsafe extern "C-unwind" fn mark(node: *mut Node, context: *mut std::ffi::c_void) -> bool {
+    // SAFETY: nodes of the plan, which are its own, are read as what their tags say.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        if (*node).type_ == NodeTag::T_FuncExpr {
+            let call = &mut *node.cast::<pg_sys::FuncExpr>();
+            if call.location == -1 && call.args.is_null() && protected::is_current_org(call.funcid) {
+                call.location = CONDITION;
+            }
+        }
+        bare::expression_tree_walker(node, mark, context)
+    }
+}
+
+unsafe fn mark_all(conditions: *mut List) {
+    // SAFETY: a list of the plan's, or none.
+    unsafe { mark(conditions.cast(), std::ptr::null_mut()) };
 }
 
 #[pg_guard]
@@ -56,15 +92,29 @@ unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
                 std::ptr::null_mut()
             }
             NodeTag::T_IndexScan => {
-                look_at_scan(stmt, plan, (*plan.cast::<pg_sys::IndexScan>()).indexqualorig);
+                let scan = &*plan.cast::<pg_sys::IndexScan>();
+                mark_all(scan.indexqual);
+                mark_all(scan.indexqualorig);
+                look_at_scan(stmt, plan, scan.indexqualorig);
                 std::ptr::null_mut()
             }
             NodeTag::T_IndexOnlyScan => {
-                look_at_scan(stmt, plan, (*plan.cast::<pg_sys::IndexOnlyScan>()).indexqual);
+                let scan = &*plan.cast::<pg_sys::IndexOnlyScan>();
+                mark_all(scan.indexqual);
+                mark_all(scan.recheckqual);
+                look_at_scan(stmt, plan, scan.indexqual);
                 std::ptr::null_mut()
             }
+            NodeTag::T_BitmapIndexScan => {
+                mark_all((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqual);
+                std::ptr::null_mut()
+            }
+            NodeTag::T_BitmapAnd => (*plan.cast::<pg_sys::BitmapAnd>()).bitmapplans,
+            NodeTag::T_BitmapOr => (*plan.cast::<pg_sys::BitmapOr>()).bitmapplans,
             NodeTag::T_BitmapHeapScan => {
-                look_at_scan(stmt, plan, (*plan.cast::<pg_sys::BitmapHeapScan>()).bitmapqualorig);
+                let found_by = (*plan.cast::<pg_sys::BitmapHeapScan>()).bitmapqualorig;
+                mark_all(found_by);
+                look_at_scan(stmt, plan, found_by);
                 std::ptr::null_mut()
             }
             _ => std::ptr::null_mut(),
@@ -72,6 +122,7 @@ unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
         for child in relation::list(below) {
             visit(stmt, child.cast());
         }
+        mark_all((*plan).qual);
         visit(stmt, (*plan).lefttree);
         visit(stmt, (*plan).righttree);
     }

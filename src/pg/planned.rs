@@ -32,7 +32,7 @@ static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
 static mut SEEN: bool = false;
 
 /// Not pgrx's guarded binding: it is called where no Rust value is alive, and left by longjmp.
-mod bare {
+pub(super) mod bare {
     use super::*;
 
     unsafe extern "C-unwind" {
@@ -52,7 +52,7 @@ mod bare {
     }
 }
 
-type Visit = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> bool;
+pub(super) type Visit = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> bool;
 
 /// Called once, when the library is loaded.
 pub fn init() {

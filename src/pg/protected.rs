@@ -315,7 +315,8 @@ pub unsafe fn is_wall(node: *const pg_sys::Node, column: i16) -> bool {
     }
 }
 
-unsafe fn is_current_org(function: Oid) -> bool {
+/// Is this one of the three functions that a wall asks for the bound org?
+pub fn is_current_org(function: Oid) -> bool {
     // SAFETY: syscache lookups; the name is palloc'd or null.
     unsafe {
         let name = pg_sys::get_func_name(function);
