@@ -34,6 +34,12 @@ pub(super) unsafe fn is_condition(call: *const Node) -> bool {
     }
 }
 
+/// Called from within PostgreSQL's walker, which no panic is to go through.
+#[pg_guard]
+unsafe extern "C-unwind" fn asks_for_org(function: Oid) -> bool {
+    protected::is_current_org(function)
+}
+
 unsafe extern "C-unwind" fn mark(node: *mut Node, context: *mut std::ffi::c_void) -> bool {
     // SAFETY: nodes of the plan, which are its own, are read as what their tags say.
     unsafe {
@@ -42,7 +48,7 @@ unsafe extern "C-unwind" fn mark(node: *mut Node, context: *mut std::ffi::c_void
         }
         if (*node).type_ == NodeTag::T_FuncExpr {
             let call = &mut *node.cast::<pg_sys::FuncExpr>();
-            if call.location == -1 && call.args.is_null() && protected::is_current_org(call.funcid) {
+            if call.location == -1 && call.args.is_null() && asks_for_org(call.funcid) {
                 call.location = CONDITION;
             }
         }
@@ -153,6 +159,10 @@ unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, of_index: *mut
             }
             None => wall_of(table, org).cast(),
         };
+        // It may be one that the user wrote himself.
+        let asked: *mut pg_sys::FuncExpr =
+            relation::list((*wall.cast::<pg_sys::OpExpr>()).args).nth(1).expect("it compares").cast();
+        (*asked).location = CONDITION;
         (*plan).qual = pg_sys::lcons(wall, (*plan).qual);
     }
 }

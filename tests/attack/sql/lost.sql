@@ -37,6 +37,12 @@ SET LOCAL enable_seqscan = off;
 SET LOCAL enable_indexscan = on;
 PREPARE by_index(text) AS SELECT count(*) FROM app.contact WHERE secret COLLATE "C" = $1;
 EXPLAIN (COSTS OFF) EXECUTE by_index('nothing');
+SET LOCAL enable_indexscan = off;
+SET LOCAL enable_seqscan = on;
+PREPARE by_name(text) AS SELECT count(*) FROM app.contact WHERE org_id = crm_tree.current_org() AND secret COLLATE "C" = $1;
+EXPLAIN (COSTS OFF) EXECUTE by_name('nothing');
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_indexscan = on;
 PREPARE by_view(text) AS SELECT count(*) FROM app.contacts WHERE secret COLLATE "C" = $1;
 PREPARE by_update(text) AS UPDATE app.contact SET email = 'new' WHERE secret COLLATE "C" = $1;
 PREPARE by_delete(text) AS DELETE FROM app.contact WHERE secret COLLATE "C" = $1;
@@ -49,13 +55,13 @@ SELECT lair.ask_statically('nothing');
 COMMIT;
 -- SHOULD GAIN NOTHING: in a transaction that is not bound
 SELECT plan, lair.told(format('EXECUTE %I(%L)', plan, 'GLOBEX CON' || 'TACT')) AS there, lair.told(format('EXECUTE %I(%L)', plan, 'nowhere')) AS nowhere
-  FROM unnest('{by_scan,by_index,by_view,by_update,by_delete,by_merge}'::text[]) AS plan;
+  FROM unnest('{by_scan,by_name,by_index,by_view,by_update,by_delete,by_merge}'::text[]) AS plan;
 SELECT lair.told($$SELECT lair.ask_statically('GLOBEX CON' || 'TACT')$$) AS there, lair.told($$SELECT lair.ask_statically('nowhere')$$) AS nowhere;
 -- SHOULD GAIN NOTHING: bound to an org that is not of the column's type
 BEGIN;
 SELECT crm_tree.bind_org('acme');
 SELECT plan, lair.told(format('EXECUTE %I(%L)', plan, 'GLOBEX CON' || 'TACT')) AS there, lair.told(format('EXECUTE %I(%L)', plan, 'nowhere')) AS nowhere
-  FROM unnest('{by_scan,by_index,by_view,by_update,by_delete,by_merge}'::text[]) AS plan;
+  FROM unnest('{by_scan,by_name,by_index,by_view,by_update,by_delete,by_merge}'::text[]) AS plan;
 SELECT lair.told($$SELECT lair.ask_statically('GLOBEX CON' || 'TACT')$$) AS there, lair.told($$SELECT lair.ask_statically('nowhere')$$) AS nowhere;
 ROLLBACK;
 -- SHOULD GAIN NOTHING: unbound before a cursor is read
@@ -63,8 +69,10 @@ BEGIN;
 SELECT crm_tree.bind_org(:acme);
 DECLARE there CURSOR FOR SELECT email FROM app.contact WHERE secret COLLATE "C" = 'GLOBEX CON' || 'TACT';
 DECLARE nowhere CURSOR FOR SELECT email FROM app.contact WHERE secret COLLATE "C" = 'nowhere';
+SET LOCAL enable_indexscan = off;
+DECLARE by_name CURSOR FOR SELECT email FROM app.contact WHERE secret COLLATE "C" = 'GLOBEX CON' || 'TACT' AND crm_tree.current_org() = org_id AND org_id = crm_tree.current_org();
 SELECT crm_tree.unbind();
-SELECT lair.told('FETCH there') AS there, lair.told('FETCH nowhere') AS nowhere;
+SELECT lair.told('FETCH there') AS there, lair.told('FETCH by_name') AS by_name, lair.told('FETCH nowhere') AS nowhere;
 ROLLBACK;
 -- SHOULD GAIN NOTHING: unbound by the statement itself, before it comes to the table
 CREATE FUNCTION lair.told_bound(condition text) RETURNS text LANGUAGE plpgsql AS $$
