@@ -563,6 +563,13 @@ $$;
 COMMENT ON FUNCTION crm_tree._columns(oid, int2[]) IS 'Private: columns as a list in SQL.';
 
 -- What a key has beside its columns, and loses when it is made anew.
+CREATE FUNCTION crm_tree._commenting(key oid) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(' COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d)
+      FROM pg_constraint k CROSS JOIN obj_description(k.oid, 'pg_constraint') d WHERE k.oid = $1 AND d IS NOT NULL
+$$;
+COMMENT ON FUNCTION crm_tree._commenting(oid) IS 'Private: the rest of the fix of a constraint: its comment, null where it has none.';
+
 CREATE FUNCTION crm_tree._restoring(index oid, key oid) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT concat(
@@ -570,8 +577,7 @@ CREATE FUNCTION crm_tree._restoring(index oid, key oid) RETURNS text
         ' ' || CASE WHEN i.indisreplident THEN crm_tree._altering(i.indrelid, format('REPLICA IDENTITY USING INDEX %I', c.relname)) END,
         ' ' || CASE WHEN i.indisclustered THEN crm_tree._altering(i.indrelid, format('CLUSTER ON %I', c.relname)) END,
         ' ' || (SELECT format('COMMENT ON INDEX %s IS %L;', c.oid::regclass, d) FROM obj_description(c.oid, 'pg_class') d WHERE d IS NOT NULL),
-        ' ' || (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d)
-                  FROM pg_constraint k CROSS JOIN obj_description(k.oid, 'pg_constraint') d WHERE k.oid = $2 AND d IS NOT NULL))
+        crm_tree._commenting($2))
       FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indexrelid = $1
 $$;
 COMMENT ON FUNCTION crm_tree._restoring(oid, oid) IS 'Private: the rest of the fix of a key: its tablespace, replica identity, CLUSTER mark and comments.';
@@ -629,7 +635,7 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
                             CASE WHEN k.confmatchtype = 'f' AND k.n > 1 THEN format(', ADD CHECK (num_nulls(%s) IN (0, %s))', crm_tree._columns(k.conrelid, k.ours), k.n) END))
                   || CASE WHEN k.may_refer THEN '' ELSE format(' REVOKE REFERENCES ON %s FROM %s;', k.referenced, k.who) END
                   || CASE WHEN k.may_find THEN '' ELSE format(' REVOKE USAGE ON SCHEMA %s FROM %s;', k.their_schema, k.who) END
-                  || coalesce(' ' || (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d) FROM obj_description(k.oid, 'pg_constraint') d WHERE d IS NOT NULL), '') END
+                  || coalesce(crm_tree._commenting(k.oid), '') END
       FROM named k
     UNION ALL
     SELECT CASE WHEN m.moves THEN 'org_key' ELSE 'foreign_key_acts' END, CASE WHEN m.moves THEN 'fix' ELSE 'accept' END, format('%s.%I', a.name, k.conname),
@@ -637,9 +643,9 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
                        ELSE 'Who writes to %s, which has no wall, changes or deletes rows of every org by it.' END, k.confrelid::regclass),
            crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
                      regexp_replace(pg_get_constraintdef(k.oid), ' ON (UPDATE|DELETE) (CASCADE|SET NULL|SET DEFAULT)( [(][^)]*[)])?', '', 'g')))
-             || coalesce(' ' || (SELECT format('COMMENT ON CONSTRAINT %I ON %s IS %L;', k.conname, k.conrelid::regclass, d) FROM obj_description(k.oid, 'pg_constraint') d WHERE d IS NOT NULL), '')
+             || coalesce(crm_tree._commenting(k.oid), '')
       FROM audited a JOIN pg_constraint k ON k.conrelid = a.relation AND k.contype = 'f' AND k.conparentid = 0
-     CROSS JOIN LATERAL (SELECT a.attnum = ANY (k.conkey) AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('n', 'd') AND a.attnum = ANY (coalesce(k.confdelsetcols, k.conkey))) AS moves) m
+     CROSS JOIN LATERAL crm_tree._changes_column(k, a.attnum) AS m(moves)
      WHERE a.walled AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('c', 'n', 'd')) AND NOT EXISTS (SELECT FROM audited r WHERE r.relation = k.confrelid AND r.walled)
     UNION ALL
     SELECT CASE WHEN i.indisexclusion THEN 'exclusion_without_org' ELSE 'unique_without_org' END, 'fix', format('%s.%I', w.name, c.relname),
@@ -1116,5 +1122,5 @@ COMMENT ON FUNCTION crm_tree.accepted_findings() IS 'What was accepted, by whom 
 REVOKE ALL ON FUNCTION crm_tree._is_before_wall(pg_policy), crm_tree._behind_wall(pg_policy), crm_tree.accepted_findings(), crm_tree._audited_tables(), crm_tree._protecting(oid[]), crm_tree._audit_tables(), crm_tree._audit_policies(), crm_tree._definer_ways(oid),
     crm_tree._audit_definers(), crm_tree._audit_keys(), crm_tree._audit_grants(), crm_tree._audit_roles(), crm_tree._audit_settings(), crm_tree._passes_walls(oid), crm_tree._with_schema(oid, boolean, text),
     crm_tree._altering(oid, text, boolean), crm_tree._revoking(text, text, text, oid, oid, oid, aclitem[]), crm_tree._reads_org(text, text), crm_tree._names_in(text), crm_tree._columns(oid, int2[]),
-    crm_tree._restoring(oid, oid) FROM PUBLIC;
+    crm_tree._commenting(oid), crm_tree._restoring(oid, oid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION crm_tree.accepted_findings() TO pg_monitor;

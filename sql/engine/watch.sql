@@ -76,6 +76,13 @@ CREATE FUNCTION crm_tree._wall_shape(relation oid, org_column name) RETURNS text
 $$;
 COMMENT ON FUNCTION crm_tree._wall_shape(oid, name) IS 'Private: the condition of a wall as _policy_shape() shows it.';
 
+CREATE FUNCTION crm_tree._changes_column(key pg_constraint, number int2) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT $2 = ANY ($1.conkey) AND ($1.confupdtype IN ('c', 'n', 'd') OR $1.confdeltype IN ('n', 'd') AND $2 = ANY (coalesce($1.confdelsetcols, $1.conkey)))
+$$;
+COMMENT ON FUNCTION crm_tree._changes_column(pg_constraint, int2) IS 'Private: does what a foreign key does on update or delete change this column?';
+REVOKE ALL ON FUNCTION crm_tree._changes_column(pg_constraint, int2) FROM PUBLIC;
+
 CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name, fault text)
     LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -132,9 +139,8 @@ BEGIN
         UNION ALL
         -- Whoever writes to a table without a wall would move rows from org to org: a foreign key's action goes past row security.
         SELECT 'org_key' WHERE EXISTS (
-            SELECT FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = m.relation AND a.attname = m.org_column AND a.attnum = ANY (k.conkey)
-             WHERE k.conrelid = m.relation AND k.contype = 'f'
-               AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('n', 'd') AND a.attnum = ANY (coalesce(k.confdelsetcols, k.conkey)))
+            SELECT FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = m.relation AND a.attname = m.org_column
+             WHERE k.conrelid = m.relation AND k.contype = 'f' AND crm_tree._changes_column(k, a.attnum)
                AND NOT EXISTS (
                    SELECT FROM crm_tree._wall_family(ARRAY[k.confrelid]) f JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attname = f.org_column
                      JOIN unnest(k.conkey, k.confkey) AS u(ours, theirs) ON u.ours = a.attnum AND u.theirs = b.attnum))
@@ -492,6 +498,10 @@ DECLARE
     touched oid[];
     lent    record;
 BEGIN
+    IF TG_TAG = 'ALTER SCHEMA' THEN
+        UPDATE crm_tree.watched_schema s SET schema = n.nspname FROM pg_namespace n WHERE n.oid = s.namespace AND n.nspname <> s.schema;
+        RETURN;
+    END IF;
     -- Of an extension's own script: its business.
     SELECT array_agg(DISTINCT relation) INTO touched
       FROM (SELECT CASE c.classid
@@ -515,10 +525,6 @@ BEGIN
               FROM pg_event_trigger_ddl_commands() d
               JOIN pg_class c ON c.reloftype = d.objid OR c.reloftype = (SELECT t.reltype FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 'c')
              WHERE c.reloftype <> 0);
-    END IF;
-    IF TG_TAG = 'ALTER SCHEMA' THEN
-        UPDATE crm_tree.watched_schema s SET schema = n.nspname FROM pg_namespace n WHERE n.oid = s.namespace AND n.nspname <> s.schema;
-        RETURN;
     END IF;
     IF crm_tree._wall_is_moving(touched) THEN
         RETURN;

@@ -86,11 +86,7 @@ macro_rules! raw_function {
             }
         }
 
-        #[doc(hidden)]
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
-            &pg_sys::Pg_finfo_record { api_version: 1 }
-        }
+        finfo!($info);
     };
 }
 
@@ -165,8 +161,4 @@ pub unsafe extern "C-unwind" fn crm_tree_org_support(fcinfo: pg_sys::FunctionCal
     pg_sys::Datum::from(0)
 }
 
-#[doc(hidden)]
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_crm_tree_org_support() -> &'static pg_sys::Pg_finfo_record {
-    &pg_sys::Pg_finfo_record { api_version: 1 }
-}
+finfo!(pg_finfo_crm_tree_org_support);

@@ -79,52 +79,43 @@ unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
         if plan.is_null() {
             return;
         }
-        pgrx::check_for_interrupts!();
-        let below = match (*plan).type_ {
-            NodeTag::T_Append => (*plan.cast::<pg_sys::Append>()).appendplans,
-            NodeTag::T_MergeAppend => (*plan.cast::<pg_sys::MergeAppend>()).mergeplans,
-            NodeTag::T_CustomScan => {
-                if (*plan.cast::<pg_sys::CustomScan>()).custom_scan_tlist.is_null() {
-                    look_at_scan(stmt, plan, std::ptr::null_mut());
-                }
-                (*plan.cast::<pg_sys::CustomScan>()).custom_plans
-            }
-            NodeTag::T_SubqueryScan => {
-                visit(stmt, (*plan.cast::<pg_sys::SubqueryScan>()).subplan);
-                std::ptr::null_mut()
-            }
+        let mut below: *mut List = std::ptr::null_mut();
+        match (*plan).type_ {
             NodeTag::T_SeqScan | NodeTag::T_SampleScan | NodeTag::T_TidScan | NodeTag::T_TidRangeScan => {
                 look_at_scan(stmt, plan, std::ptr::null_mut());
-                std::ptr::null_mut()
             }
             NodeTag::T_IndexScan => {
                 let scan = &*plan.cast::<pg_sys::IndexScan>();
                 mark_all(scan.indexqual);
                 mark_all(scan.indexqualorig);
                 look_at_scan(stmt, plan, scan.indexqualorig);
-                std::ptr::null_mut()
             }
             NodeTag::T_IndexOnlyScan => {
                 let scan = &*plan.cast::<pg_sys::IndexOnlyScan>();
                 mark_all(scan.indexqual);
                 mark_all(scan.recheckqual);
                 look_at_scan(stmt, plan, scan.indexqual);
-                std::ptr::null_mut()
             }
-            NodeTag::T_BitmapIndexScan => {
-                mark_all((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqual);
-                std::ptr::null_mut()
-            }
-            NodeTag::T_BitmapAnd => (*plan.cast::<pg_sys::BitmapAnd>()).bitmapplans,
-            NodeTag::T_BitmapOr => (*plan.cast::<pg_sys::BitmapOr>()).bitmapplans,
+            NodeTag::T_BitmapIndexScan => mark_all((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqual),
             NodeTag::T_BitmapHeapScan => {
                 let found_by = (*plan.cast::<pg_sys::BitmapHeapScan>()).bitmapqualorig;
                 mark_all(found_by);
                 look_at_scan(stmt, plan, found_by);
-                std::ptr::null_mut()
             }
-            _ => std::ptr::null_mut(),
-        };
+            NodeTag::T_CustomScan => {
+                let scan = &*plan.cast::<pg_sys::CustomScan>();
+                if scan.custom_scan_tlist.is_null() {
+                    look_at_scan(stmt, plan, std::ptr::null_mut());
+                }
+                below = scan.custom_plans;
+            }
+            NodeTag::T_SubqueryScan => visit(stmt, (*plan.cast::<pg_sys::SubqueryScan>()).subplan),
+            NodeTag::T_Append => below = (*plan.cast::<pg_sys::Append>()).appendplans,
+            NodeTag::T_MergeAppend => below = (*plan.cast::<pg_sys::MergeAppend>()).mergeplans,
+            NodeTag::T_BitmapAnd => below = (*plan.cast::<pg_sys::BitmapAnd>()).bitmapplans,
+            NodeTag::T_BitmapOr => below = (*plan.cast::<pg_sys::BitmapOr>()).bitmapplans,
+            _ => {}
+        }
         for child in relation::list(below) {
             visit(stmt, child.cast());
         }

@@ -3,6 +3,17 @@
 //! Every entry point into PostgreSQL that can raise goes through pgrx's guarded bindings, so a
 //! PostgreSQL error unwinds Rust frames before it reaches the server again.
 
+/// Defines `$info`, which tells PostgreSQL that the function of that name is called by version 1.
+macro_rules! finfo {
+    ($info:ident) => {
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            &pgrx::pg_sys::Pg_finfo_record { api_version: 1 }
+        }
+    };
+}
+
 pub mod activity;
 pub mod binding_functions;
 pub mod caller;
@@ -13,7 +24,6 @@ mod enforced;
 pub mod entry;
 pub mod frames;
 pub mod guard;
-pub mod link_triggers;
 pub mod load;
 pub mod lock;
 pub mod node;

@@ -57,11 +57,7 @@ macro_rules! search_function {
             unsafe { $body(fcinfo) }
         }
 
-        #[doc(hidden)]
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
-            &pg_sys::Pg_finfo_record { api_version: 1 }
-        }
+        finfo!($info);
     };
 }
 

@@ -360,11 +360,7 @@ macro_rules! version_1 {
             unsafe { finish($guarded(fcinfo, $body)) }
         }
 
-        #[doc(hidden)]
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
-            &pg_sys::Pg_finfo_record { api_version: 1 }
-        }
+        finfo!($info);
     };
 }
 pub(super) use version_1;
@@ -385,3 +381,5 @@ trigger_function!(crm_tree_history_guard, pg_finfo_crm_tree_history_guard, crate
 trigger_function!(crm_tree_load, pg_finfo_crm_tree_load, crate::tenant::load_view::load);
 trigger_function!(crm_tree_flags_changed, pg_finfo_crm_tree_flags_changed, crate::tree::deferred::changed);
 trigger_function!(crm_tree_wall_changed, pg_finfo_crm_tree_wall_changed, crate::tenant::wall::changed);
+trigger_function!(crm_tree_links_lock, pg_finfo_crm_tree_links_lock, crate::tree::judge::lock);
+trigger_function!(crm_tree_links_settle, pg_finfo_crm_tree_links_settle, crate::tree::judge::settle);

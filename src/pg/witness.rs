@@ -177,7 +177,7 @@ fn without_statement(context: &[u8], sql: &[u8]) -> Option<Vec<u8>> {
     Some(rest)
 }
 
-/// In the current memory context; what is behind a NUL is lost.
+/// In the current memory context, without NULs.
 fn copied(text: &[u8]) -> *mut c_char {
     let text: Vec<u8> = text.iter().copied().filter(|byte| *byte != 0).collect();
     let text = std::ffi::CString::new(text).unwrap_or_default();

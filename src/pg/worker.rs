@@ -283,11 +283,7 @@ pub unsafe extern "C-unwind" fn crm_tree_job_call(fcinfo: pg_sys::FunctionCallIn
     }
 }
 
-#[doc(hidden)]
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_crm_tree_job_call() -> &'static pg_sys::Pg_finfo_record {
-    &pg_sys::Pg_finfo_record { api_version: 1 }
-}
+finfo!(pg_finfo_crm_tree_job_call);
 
 /// A call of a function of one jsonb that returns jsonb, by its oid: a name could be another's by now.
 #[pg_guard]

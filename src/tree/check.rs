@@ -118,19 +118,25 @@ fn missing_triggers(tree: &Tree) -> Vec<Problem> {
         .collect()
 }
 
-/// Without them a node is deleted, and its second parents and children keep their edges.
-fn missing_keys_of_links(tree: &Tree) -> Vec<Problem> {
+/// Without their foreign keys a node is deleted, and its second parents and children keep their edges. Whoever changes
+/// the names of their columns among each other makes children of parents.
+fn faults_of_links(tree: &Tree) -> Vec<Problem> {
     let Some(links) = Links::of(tree.table.oid) else { return Vec::new() };
-    let table = Table::get(links.links);
-    let missing = |end| {
-        let detail = format!(
-            "the foreign key ({}, {end}) of the second parents in {} is missing; run attach_links() again",
-            links.org,
-            table.shown()
-        );
-        (None, None, "key_missing".to_owned(), detail)
-    };
-    links.ends_without_key().map(missing).collect()
+    let shown = Table::get(links.links).shown();
+    let of_keys = links.ends_without_key().map(|end| {
+        let detail =
+            format!("the foreign key ({}, {end}) of the second parents in {shown} is missing", links.org);
+        ("key_missing", detail)
+    });
+    let of_columns = links
+        .has_other_columns()
+        .then(|| ("links_misread", format!("second parents in {shown} {OTHER_COLUMNS}")));
+    of_keys
+        .chain(of_columns)
+        .map(|(problem, detail)| {
+            (None, None, problem.to_owned(), format!("{detail}; run attach_links() again"))
+        })
+        .collect()
 }
 
 /// Whoever drops a partition of a tree with CASCADE drops this key of all of it, and no delete in any org
@@ -146,14 +152,6 @@ fn missing_key(tree: &Tree) -> Option<Problem> {
     };
     let detail = format!("the foreign key ({}, {}) {what}; run attach_tree() again", c.org, c.parent);
     Some((None, None, "key_missing".to_owned(), detail))
-}
-
-/// Whoever changes the names of their columns among each other makes children of parents.
-fn other_columns(tree: &Tree) -> Option<Problem> {
-    let links = Links::of(tree.table.oid).filter(Links::has_other_columns)?;
-    let table = Table::get(links.links);
-    let detail = format!("second parents in {} {OTHER_COLUMNS}; run attach_links() again", table.shown());
-    Some((None, None, "links_misread".to_owned(), detail))
 }
 
 fn on_delete(tree: &Tree) -> OnDelete {
@@ -183,8 +181,7 @@ fn check_tree(
     let tree = Tree::get(table);
     let mut found = missing_triggers(&tree);
     found.extend(missing_key(&tree));
-    found.extend(missing_keys_of_links(&tree));
-    found.extend(other_columns(&tree));
+    found.extend(faults_of_links(&tree));
     let bound = session::org();
     let read = |row: &spi::SpiHeapTupleData| {
         (catalog::opt_text(row, 1), catalog::opt_text(row, 2), catalog::text(row, 3), catalog::text(row, 4))

@@ -94,7 +94,6 @@ impl Links {
         })
     }
 
-    /// Columns that took the names of others: some of the triggers still go by the old ones.
     pub fn refuse_other_columns(&self) {
         if self.has_other_columns() {
             let facts = relation::facts(self.links);
@@ -116,6 +115,7 @@ impl Links {
             .filter(|end| !has_key(self.links, self.tree, [&self.org, end]))
     }
 
+    /// Have columns taken the names of others? Some of the triggers still go by the old ones.
     pub fn has_other_columns(&self) -> bool {
         let mut written = vec![&self.org, &self.parent, &self.child];
         written.extend(&self.pct);

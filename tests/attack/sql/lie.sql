@@ -17,15 +17,6 @@ SELECT crm_tree.protect('app.flag'), crm_tree.protect('app.memo');
 GRANT SELECT ON app.flag, app.memo TO mallory_the_app_user;
 RESET ROLE;
 \c - mallory_the_app_user
-CREATE FUNCTION lair.told(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    found text;
-BEGIN
-    EXECUTE statement INTO found;
-    RETURN 'finds ' || coalesce(found, 'nothing');
-EXCEPTION WHEN OTHERS THEN
-    RETURN SQLSTATE || ' ' || SQLERRM;
-END $$;
 -- Says acme a number of times, and globex from then on.
 CREATE FUNCTION lair.lies() RETURNS uuid STABLE LANGUAGE plpgsql AS $$
 DECLARE
@@ -127,7 +118,7 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711;
 ROLLBACK;
 DROP VIEW lair.questions;
 DROP TABLE lair.ids;
-DROP FUNCTION lair.told, lair.lies, lair.got, lair.binds, lair.raises, lair.asks;
+DROP FUNCTION lair.lies, lair.got, lair.binds, lair.raises, lair.asks;
 \c - :super
 DROP TABLE app.flag, app.memo;
 DROP INDEX app.by_secret, app.by_org;

@@ -13,15 +13,6 @@ CREATE VIEW app.contacts WITH (security_invoker = true) AS SELECT * FROM app.con
 GRANT SELECT ON app.contacts TO mallory_the_app_user;
 RESET ROLE;
 \c - mallory_the_app_user
-CREATE FUNCTION lair.told(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    found text;
-BEGIN
-    EXECUTE statement INTO found;
-    RETURN 'finds ' || coalesce(found, 'nothing');
-EXCEPTION WHEN OTHERS THEN
-    RETURN SQLSTATE || ' ' || SQLERRM;
-END $$;
 CREATE FUNCTION lair.ask_statically(what text) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (SELECT count(*) FROM app.contact WHERE secret COLLATE "C" = what);
@@ -114,7 +105,7 @@ BEGIN;
 SELECT crm_tree.bind_org('acme');
 SELECT crm_tree.current_org_bigint();
 ROLLBACK;
-DROP FUNCTION lair.told, lair.ask_statically, lair.told_bound;
+DROP FUNCTION lair.ask_statically, lair.told_bound;
 \c - :super
 DROP TABLE app.memo;
 DROP VIEW app.contacts;

@@ -37,6 +37,17 @@ GRANT USAGE ON SCHEMA app TO PUBLIC;
 CREATE SCHEMA lair AUTHORIZATION mallory_the_app_user;  -- one schema to create things in is all it takes
 GRANT USAGE, CREATE ON SCHEMA lair TO PUBLIC;
 
+-- What a statement tells its author.
+CREATE FUNCTION lair.told(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    found text;
+BEGIN
+    EXECUTE statement INTO found;
+    RETURN 'finds ' || coalesce(found, 'nothing');
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE || ' ' || SQLERRM;
+END $$;
+
 SET ROLE oscar_the_owner;
 CREATE TABLE app.account (
     org_id uuid, id int, parent int, name text, secret text,
