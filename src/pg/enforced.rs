@@ -143,18 +143,11 @@ unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, of_index: *mut
         if relation::list(of_index).any(|qual| is_wall(qual.cast())) {
             return;
         }
-        let wall = match relation::list((*plan).qual).find(|qual| is_wall(qual.cast())) {
-            Some(wall) => {
-                (*plan).qual = pg_sys::list_delete_ptr((*plan).qual, wall);
-                wall
-            }
-            None => wall_of(table, org).cast(),
-        };
-        // It may be one that the user wrote himself.
-        let asked: *mut pg_sys::FuncExpr =
-            relation::list((*wall.cast::<pg_sys::OpExpr>()).args).nth(1).expect("it compares").cast();
-        (*asked).location = CONDITION;
-        (*plan).qual = pg_sys::lcons(wall, (*plan).qual);
+        // One that the user wrote himself would raise.
+        if let Some(same) = relation::list((*plan).qual).find(|qual| is_wall(qual.cast())) {
+            (*plan).qual = pg_sys::list_delete_ptr((*plan).qual, same);
+        }
+        (*plan).qual = pg_sys::lcons(wall_of(table, org).cast(), (*plan).qual);
     }
 }
 

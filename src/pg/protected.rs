@@ -309,7 +309,10 @@ pub unsafe fn is_wall(node: *const pg_sys::Node, column: i16) -> bool {
         }
         let equal =
             [pg_sys::F_UUID_EQ, pg_sys::F_INT8EQ, pg_sys::F_INT48EQ, pg_sys::F_INT28EQ, pg_sys::F_TEXTEQ];
-        (*left.cast::<pg_sys::Var>()).varattno == column
+        let org = &*left.cast::<pg_sys::Var>();
+        org.varattno == column
+            // By another collation more could be equal.
+            && operation.inputcollid == org.varcollid
             && equal.contains(&pg_sys::get_opcode(operation.opno).to_u32())
             && is_current_org((*right.cast::<pg_sys::FuncExpr>()).funcid)
     }

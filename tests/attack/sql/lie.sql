@@ -14,7 +14,11 @@ CREATE INDEX ON app.memo USING gin (words crm_tree.tsvector_wall_ops);
 INSERT INTO app.flag VALUES ('aaaaaaaa-0000-4000-8000-00000000000a', false), ('bbbbbbbb-0000-4000-8000-00000000000b', true);
 INSERT INTO app.memo VALUES ('bbbbbbbb-0000-4000-8000-00000000000b', 'globex memo');
 SELECT crm_tree.protect('app.flag'), crm_tree.protect('app.memo');
-GRANT SELECT ON app.flag, app.memo TO mallory_the_app_user;
+-- Two orgs whose names differ by case alone.
+CREATE TABLE app.name (org_id text, secret text);
+INSERT INTO app.name VALUES ('acme', 'acme name'), ('ACME', 'GLOBEX NAME');
+SELECT crm_tree.protect('app.name');
+GRANT SELECT ON app.flag, app.memo, app.name TO mallory_the_app_user;
 RESET ROLE;
 \c - mallory_the_app_user
 -- Says acme a number of times, and globex from then on.
@@ -64,6 +68,17 @@ SELECT lair.got('SELECT org_id FROM app.contact WHERE org_id = lair.lies()') AS 
 SET LOCAL lair.calls = 0;
 SET LOCAL lair.truths = 99;
 EXPLAIN (COSTS OFF) SELECT org_id FROM app.contact WHERE org_id = lair.lies();
+COMMIT;
+-- SHOULD GAIN NOTHING: a condition of one's own that reads like the wall's, by a collation that takes more for equal, in the wall's place
+CREATE COLLATION lair.loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
+CREATE FUNCTION lair.lies_by_name() RETURNS text STABLE LANGUAGE sql AS $$SELECT CASE lair.lies() WHEN 'aaaaaaaa-0000-4000-8000-00000000000a' THEN 'acme' ELSE 'ACME' END$$;
+BEGIN;
+SELECT crm_tree.bind_org('acme');
+SELECT lair.got($$SELECT CASE org_id WHEN 'acme' THEN 'aaaaaaaa-0000-4000-8000-00000000000a' ELSE 'bbbbbbbb-0000-4000-8000-00000000000b' END::uuid AS org_id
+                    FROM app.name WHERE org_id = lair.lies_by_name() AND org_id COLLATE lair.loose = crm_tree.current_org_text()$$) AS loose;
+SET LOCAL lair.calls = 0;
+SET LOCAL lair.truths = 99;
+EXPLAIN (COSTS OFF) SELECT FROM app.name WHERE org_id = lair.lies_by_name() AND org_id COLLATE lair.loose = crm_tree.current_org_text();
 COMMIT;
 -- SHOULD GAIN NOTHING: in a session's first statement, which the library is not there to see where it is not preloaded
 \c - mallory_the_app_user
@@ -118,8 +133,9 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711;
 ROLLBACK;
 DROP VIEW lair.questions;
 DROP TABLE lair.ids;
-DROP FUNCTION lair.lies, lair.got, lair.binds, lair.raises, lair.asks;
+DROP COLLATION lair.loose;
+DROP FUNCTION lair.lies_by_name, lair.lies, lair.got, lair.binds, lair.raises, lair.asks;
 \c - :super
-DROP TABLE app.flag, app.memo;
+DROP TABLE app.flag, app.memo, app.name;
 DROP INDEX app.by_secret, app.by_org;
 SELECT referee.globex();
