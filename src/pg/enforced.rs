@@ -34,6 +34,62 @@ pub(super) unsafe fn is_condition(call: *const Node) -> bool {
     }
 }
 
+static mut NEXT_INFO: pg_sys::get_relation_info_hook_type = None;
+
+/// Called once, when the library is loaded.
+pub(super) fn init() {
+    // SAFETY: the hook has the signature PostgreSQL expects and hands on to whoever was there.
+    unsafe {
+        NEXT_INFO = pg_sys::get_relation_info_hook;
+        pg_sys::get_relation_info_hook = Some(informed);
+    }
+}
+
+/// What the planner knows of a table, before it looks for ways to read it.
+unsafe extern "C-unwind" fn informed(
+    root: *mut pg_sys::PlannerInfo,
+    table: Oid,
+    is_parent: bool,
+    info: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: PostgreSQL's own arguments are handed on.
+    unsafe {
+        if let Some(next) = NEXT_INFO {
+            next(root, table, is_parent, info);
+        }
+        let is_partial =
+            |index: *mut std::ffi::c_void| !(*index.cast::<pg_sys::IndexOptInfo>()).indpred.is_null();
+        if relation::list((*info).indexlist).any(is_partial) && !protected::is_known_to_be_open(table) {
+            keep_to_org(table, info);
+        }
+    }
+}
+
+/// A partial index that cannot tell the org is not read alone. It would be where its own condition takes the place of
+/// the wall, and that one may call a function that said another org when the index was made.
+#[pg_guard]
+unsafe extern "C-unwind" fn keep_to_org(table: Oid, info: *mut pg_sys::RelOptInfo) {
+    if protected::standing(table) != Standing::Walled {
+        return;
+    }
+    let org = i32::from(protected::column_number(table));
+    // SAFETY: the planner's own; the arrays have an element for each column.
+    unsafe {
+        for index in relation::list((*info).indexlist) {
+            let index = &*index.cast::<pg_sys::IndexOptInfo>();
+            if index.canreturn.is_null() {
+                continue;
+            }
+            let columns = index.ncolumns as usize;
+            let keys = std::slice::from_raw_parts(index.indexkeys, columns);
+            let returned = std::slice::from_raw_parts_mut(index.canreturn, columns);
+            if !keys.iter().zip(&*returned).any(|(key, returns)| *key == org && *returns) {
+                returned.fill(false);
+            }
+        }
+    }
+}
+
 /// Called from within PostgreSQL's walker, which no panic is to go through.
 #[pg_guard]
 unsafe extern "C-unwind" fn asks_for_org(function: Oid) -> bool {
@@ -138,7 +194,7 @@ unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, of_index: *mut
         {
             return;
         }
-        let Some(org) = place_of_org(plan, at, protected::column_number(table)) else { return };
+        let org = place_of_org(plan, at, protected::column_number(table));
         let is_wall = |qual: *const Node| protected::is_wall(qual, org.number);
         if relation::list(of_index).any(|qual| is_wall(qual.cast())) {
             return;
@@ -151,19 +207,17 @@ unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, of_index: *mut
     }
 }
 
-/// None where only the index is read and it has no org column: then the index is a partial one of one org, and which
-/// that is, is a constant in it, which the plan compares with the bound org before it starts.
-unsafe fn place_of_org(plan: *const Plan, at: u32, column: i16) -> Option<Place> {
+unsafe fn place_of_org(plan: *const Plan, at: u32, column: i16) -> Place {
     // SAFETY: the node is read as what its tag says.
     unsafe {
         if (*plan).type_ != NodeTag::T_IndexOnlyScan {
-            return Some(Place { varno: at as i32, number: column });
+            return Place { varno: at as i32, number: column };
         }
-        let of_index = (*plan.cast::<pg_sys::IndexOnlyScan>()).indextlist;
-        let entry = relation::list(of_index)
+        let entry = relation::list((*plan.cast::<pg_sys::IndexOnlyScan>()).indextlist)
             .map(|entry| entry.cast::<pg_sys::TargetEntry>())
-            .find(|entry| !(**entry).resjunk && is_column((**entry).expr.cast(), column))?;
-        Some(Place { varno: pg_sys::INDEX_VAR, number: (*entry).resno })
+            .find(|entry| !(**entry).resjunk && is_column((**entry).expr.cast(), column))
+            .expect("only an index that has the org is read alone");
+        Place { varno: pg_sys::INDEX_VAR, number: (*entry).resno }
     }
 }
 

@@ -63,6 +63,7 @@ pub fn init() {
         NEXT_PLANNER = pg_sys::planner_hook;
         pg_sys::planner_hook = Some(plan);
     }
+    enforced::init();
 }
 
 /// Has a statement been planned under our eyes? What was not, where the library is loaded by a call in it, comes first.

@@ -80,6 +80,22 @@ SET LOCAL lair.calls = 0;
 SET LOCAL lair.truths = 99;
 EXPLAIN (COSTS OFF) SELECT FROM app.name WHERE org_id = lair.lies_by_name() AND org_id COLLATE lair.loose = crm_tree.current_org_text();
 COMMIT;
+-- SHOULD GAIN NOTHING: the owner's partial index, whose condition said globex when it was made, read alone
+\c - oscar_the_owner
+CREATE FUNCTION lair.named() RETURNS uuid IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RETURN current_setting('lair.named'); END$$;
+SET lair.named = 'bbbbbbbb-0000-4000-8000-00000000000b';
+CREATE INDEX peep ON app.contact (secret) WHERE org_id = lair.named();
+\c - oscar_the_owner
+SET lair.named = 'aaaaaaaa-0000-4000-8000-00000000000a';
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+BEGIN;
+SELECT crm_tree.bind_org(:acme);
+SELECT secret FROM app.contact WHERE org_id = :acme ORDER BY secret;
+SELECT count(*), min(secret) FROM app.contact WHERE org_id = :acme;
+COMMIT;
+DROP INDEX app.peep;
+DROP FUNCTION lair.named;
 -- SHOULD GAIN NOTHING: in a session's first statement, which the library is not there to see where it is not preloaded
 \c - mallory_the_app_user
 CREATE FUNCTION lair.binds() RETURNS boolean STABLE LANGUAGE plpgsql AS $$
