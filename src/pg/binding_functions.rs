@@ -140,8 +140,13 @@ unsafe extern "C-unwind" fn refuse(kind: OrgKind) {
     binding::refuse_unbound(kind.name())
 }
 
-/// Asked while a statement is planned that calls one of the three, and the first of ours to be called where the library
-/// was not loaded before. That statement goes by the hooks that see to the wall; nothing can be bound at that moment.
+#[pg_guard]
+unsafe extern "C-unwind" fn refuse_unseen() {
+    binding::refuse_unseen(OrgKind::Text.name())
+}
+
+/// Asked while a statement is planned that calls one of the three. Where the library was not loaded before, by this
+/// call or by one that the planner has made to compute something, the statement goes by the hooks that see to the wall.
 ///
 /// # Safety
 /// Called by PostgreSQL as a planner's support function.
@@ -155,7 +160,7 @@ pub unsafe extern "C-unwind" fn crm_tree_org_support(fcinfo: pg_sys::FunctionCal
             // Of a statement, not of a column's default alone.
             && !(*request.cast::<pg_sys::SupportRequestSimplify>()).root.is_null()
         {
-            refuse(OrgKind::Text);
+            refuse_unseen();
         }
     }
     pg_sys::Datum::from(0)

@@ -9,7 +9,7 @@
 
 use super::planned::bare;
 use super::protected::{self, Standing};
-use super::{frames, relation, role};
+use super::{distance, frames, relation, role};
 use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Plan, PlannedStmt, RangeTblEntry, Scan};
 use pgrx::prelude::*;
 
@@ -138,30 +138,47 @@ unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
         let mut below: *mut List = std::ptr::null_mut();
         match (*plan).type_ {
             NodeTag::T_SeqScan | NodeTag::T_SampleScan | NodeTag::T_TidScan | NodeTag::T_TidRangeScan => {
-                look_at_scan(stmt, plan, std::ptr::null_mut());
+                look_at_scan(stmt, plan, &Found::nowhere());
             }
             NodeTag::T_IndexScan => {
-                let scan = &*plan.cast::<pg_sys::IndexScan>();
+                let scan = &mut *plan.cast::<pg_sys::IndexScan>();
                 mark_all(scan.indexqual);
                 mark_all(scan.indexqualorig);
-                look_at_scan(stmt, plan, scan.indexqualorig);
+                let by = Found {
+                    by: scan.indexqualorig,
+                    // A B-tree is sure of what it finds.
+                    asked_again: if access_method(scan.indexid) == pg_sys::BTREE_AM_OID {
+                        std::ptr::null_mut()
+                    } else {
+                        &raw mut scan.indexqualorig
+                    },
+                    distances: scan.indexorderbyorig,
+                };
+                look_at_scan(stmt, plan, &by);
             }
             NodeTag::T_IndexOnlyScan => {
-                let scan = &*plan.cast::<pg_sys::IndexOnlyScan>();
+                let scan = &mut *plan.cast::<pg_sys::IndexOnlyScan>();
                 mark_all(scan.indexqual);
                 mark_all(scan.recheckqual);
-                look_at_scan(stmt, plan, scan.indexqual);
+                let by =
+                    Found { by: scan.indexqual, asked_again: &raw mut scan.recheckqual, ..Found::nowhere() };
+                look_at_scan(stmt, plan, &by);
             }
             NodeTag::T_BitmapIndexScan => mark_all((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqual),
             NodeTag::T_BitmapHeapScan => {
-                let found_by = (*plan.cast::<pg_sys::BitmapHeapScan>()).bitmapqualorig;
-                mark_all(found_by);
-                look_at_scan(stmt, plan, found_by);
+                let scan = &mut *plan.cast::<pg_sys::BitmapHeapScan>();
+                mark_all(scan.bitmapqualorig);
+                let by = Found {
+                    by: scan.bitmapqualorig,
+                    asked_again: &raw mut scan.bitmapqualorig,
+                    ..Found::nowhere()
+                };
+                look_at_scan(stmt, plan, &by);
             }
             NodeTag::T_CustomScan => {
                 let scan = &*plan.cast::<pg_sys::CustomScan>();
                 if scan.custom_scan_tlist.is_null() {
-                    look_at_scan(stmt, plan, std::ptr::null_mut());
+                    look_at_scan(stmt, plan, &Found::nowhere());
                 }
                 below = scan.custom_plans;
             }
@@ -181,8 +198,21 @@ unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
     }
 }
 
-/// `of_index`: what the index has found the rows by.
-unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, of_index: *mut List) {
+/// How an index comes in: what it finds rows by, where the executor asks that again of each row, before any other
+/// condition, and what it orders them by.
+struct Found {
+    by: *mut List,
+    asked_again: *mut *mut List,
+    distances: *mut List,
+}
+
+impl Found {
+    fn nowhere() -> Self {
+        Found { by: std::ptr::null_mut(), asked_again: std::ptr::null_mut(), distances: std::ptr::null_mut() }
+    }
+}
+
+unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, found: &Found) {
     // SAFETY: a scan of the plan; its entry is in the plan's list, which counts from one.
     unsafe {
         let at = (*plan.cast::<Scan>()).scanrelid;
@@ -195,15 +225,39 @@ unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, of_index: *mut
             return;
         }
         let org = place_of_org(plan, at, protected::column_number(table));
-        let is_wall = |qual: *const Node| protected::is_wall(qual, org.number);
-        if relation::list(of_index).any(|qual| is_wall(qual.cast())) {
+        let is_found_by_org =
+            relation::list(found.by).any(|qual| protected::is_wall(qual.cast(), org.number));
+        if !found.asked_again.is_null() && !(*found.asked_again).is_null() {
+            put_first(found.asked_again, table, org);
+        }
+        if is_found_by_org {
             return;
         }
-        // One that the user wrote himself would raise.
-        if let Some(same) = relation::list((*plan).qual).find(|qual| is_wall(qual.cast())) {
-            (*plan).qual = pg_sys::list_delete_ptr((*plan).qual, same);
+        distance::expect_one_value(table, found.distances);
+        put_first(&raw mut (*plan).qual, table, org);
+    }
+}
+
+/// In place of one that the user wrote himself, which would raise.
+unsafe fn put_first(conditions: *mut *mut List, table: Oid, org: Place) {
+    // SAFETY: conditions of the plan's.
+    unsafe {
+        if let Some(same) =
+            relation::list(*conditions).find(|qual| protected::is_wall(qual.cast(), org.number))
+        {
+            *conditions = pg_sys::list_delete_ptr(*conditions, same);
         }
-        (*plan).qual = pg_sys::lcons(wall_of(table, org).cast(), (*plan).qual);
+        *conditions = pg_sys::lcons(wall_of(table, org).cast(), *conditions);
+    }
+}
+
+unsafe fn access_method(index: Oid) -> Oid {
+    // SAFETY: the planner has the index locked, and so open.
+    unsafe {
+        let rel = pg_sys::relation_open(index, pg_sys::NoLock as i32);
+        let method = (*(*rel).rd_rel).relam;
+        pg_sys::relation_close(rel, pg_sys::NoLock as i32);
+        method
     }
 }
 

@@ -19,6 +19,7 @@ pub mod binding_functions;
 pub mod caller;
 mod cascade;
 pub mod cursor;
+mod distance;
 pub mod door;
 mod enforced;
 pub mod entry;

@@ -23,13 +23,15 @@ use super::guard::Cause;
 use super::protected::{self, Standing};
 use super::{door, enforced, frames, guard, relation, role};
 use crate::error::Refusal;
+use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys::{self, Node, Oid, Query, RangeTblEntry};
 use pgrx::prelude::*;
 use std::ffi::{c_char, c_int, c_void};
 
 static mut NEXT_ANALYZE: pg_sys::post_parse_analyze_hook_type = None;
 static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
-static mut SEEN: bool = false;
+/// How many statements are being planned under our eyes, one inside of the other.
+static mut DEPTH: u32 = 0;
 
 /// Not pgrx's guarded binding: it is called where no Rust value is alive, and left by longjmp.
 pub(super) mod bare {
@@ -49,6 +51,8 @@ pub(super) mod bare {
 
         #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
         pub fn expression_tree_walker(node: *mut Node, visit: Visit, context: *mut c_void) -> bool;
+
+        pub fn pg_re_throw() -> !;
     }
 }
 
@@ -66,10 +70,32 @@ pub fn init() {
     enforced::init();
 }
 
-/// Has a statement been planned under our eyes? What was not, where the library is loaded by a call in it, comes first.
+/// Is the statement that is being planned one that we see to? What a call in it loads the library for is not.
 pub(super) fn is_seen() -> bool {
     // SAFETY: a backend has one thread.
-    unsafe { SEEN }
+    unsafe { DEPTH > 0 }
+}
+
+/// Calls the planner. `DEPTH` is as it was when an error leaves it, too.
+unsafe fn plan_seen(call: impl FnOnce() -> *mut pg_sys::PlannedStmt) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: a backend has one thread; nothing of Rust's is alive where an error jumps, which goes on at once.
+    unsafe {
+        let (handler, contexts, depth) = (pg_sys::PG_exception_stack, pg_sys::error_context_stack, DEPTH);
+        let mut stmt = std::ptr::null_mut();
+        let jumped = call_with_sigsetjmp(false, |buffer| {
+            pg_sys::PG_exception_stack = std::ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
+            DEPTH = depth + 1;
+            stmt = call();
+            0
+        });
+        pg_sys::PG_exception_stack = handler;
+        pg_sys::error_context_stack = contexts;
+        DEPTH = depth;
+        if jumped != 0 {
+            bare::pg_re_throw();
+        }
+        stmt
+    }
 }
 
 /// Before the statement is rewritten.
@@ -98,8 +124,6 @@ unsafe extern "C-unwind" fn plan(
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
     door::expect_read_only();
-    // SAFETY: a backend has one thread.
-    unsafe { SEEN = true };
     // SAFETY: as PostgreSQL's own walkers call it; nothing of Rust's is alive.
     unsafe {
         if frames::owner_acted_as().is_some() {
@@ -116,10 +140,10 @@ unsafe extern "C-unwind" fn plan(
     }
     // SAFETY: PostgreSQL's own arguments are handed on.
     unsafe {
-        let stmt = match NEXT_PLANNER {
+        let stmt = plan_seen(|| match NEXT_PLANNER {
             Some(next) => next(query, text, options, params),
             None => bare::standard_planner(query, text, options, params),
-        };
+        });
         enforced::enforce(stmt);
         stmt
     }

@@ -202,6 +202,19 @@ pub fn refuse_unbound(kind: &str) -> ! {
         .raise()
 }
 
+/// Of a statement that was on its way to be planned when the library was loaded.
+pub fn refuse_unseen(kind: &str) -> ! {
+    if session::org().is_none() {
+        refuse_unbound(kind)
+    }
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "crm_tree was loaded in the middle of the planning of this statement",
+    )
+    .hint("Run it again; in postgresql.conf, shared_preload_libraries = 'crm_tree' spares that.")
+    .raise()
+}
+
 /// The org, where one was passed: a null is a lookup that found nothing, and must not pass for done.
 fn present<T>(org: Option<T>) -> T {
     org.unwrap_or_else(|| {

@@ -96,6 +96,62 @@ SELECT count(*), min(secret) FROM app.contact WHERE org_id = :acme;
 COMMIT;
 DROP INDEX app.peep;
 DROP FUNCTION lair.named;
+-- SHOULD GAIN NOTHING: what is asked again of rows that an index has found roughly, counted
+\c - oscar_the_owner
+CREATE TABLE app.rough (org_id uuid NOT NULL, secret text COLLATE "C", round circle);
+INSERT INTO app.rough VALUES ('aaaaaaaa-0000-4000-8000-00000000000a', 'acme rough', '<(1000,0),1>'), ('bbbbbbbb-0000-4000-8000-00000000000b', 'GLOBEX ROUGH', '<(123,0),1>');
+CREATE INDEX rough_range ON app.rough USING brin (org_id, secret);
+CREATE INDEX rough_hash ON app.rough USING hash (secret);
+CREATE INDEX rough_round ON app.rough USING gist (round);
+SELECT crm_tree.protect('app.rough');
+GRANT SELECT ON app.rough TO mallory_the_app_user;
+\c - mallory_the_app_user
+CREATE FUNCTION lair.counts(answer text) RETURNS text STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lair.counted', (current_setting('lair.counted')::int + 1)::text, true);
+    RETURN answer;
+END $$;
+CREATE FUNCTION lair.counted(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lair.calls', '0', true), set_config('lair.counted', '0', true);
+    RETURN lair.told(statement) || ', calls ' || current_setting('lair.counted');
+END $$;
+-- By how many truths does it tell what is there from what is not?
+CREATE FUNCTION lair.differs(question text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    found text;
+BEGIN
+    FOR truths IN 0..12 LOOP
+        PERFORM set_config('lair.truths', truths::text, true);
+        IF lair.counted(replace(question, '%', '''GLOBEX RO'' || ''UGH''')) <> lair.counted(replace(question, '%', '''GLOBEX S''')) THEN
+            found := concat_ws(', ', found, truths);
+        END IF;
+    END LOOP;
+    RETURN coalesce(found, 'never');
+END $$;
+BEGIN;
+SELECT crm_tree.bind_org(:acme);
+SET LOCAL enable_seqscan = off;
+SELECT q AS question, lair.differs(q) FROM unnest(ARRAY['SELECT count(*) FROM app.rough WHERE secret >= % AND secret <= lair.counts(''zz'')',
+                                                         'SELECT count(*) FROM app.rough WHERE secret >= % AND secret <= lair.counts(''zz'') AND org_id = lair.lies()',
+                                                         'SELECT count(*) FROM app.rough WHERE secret = lair.counts(%)']) AS q;
+SET LOCAL lair.calls = 0;
+SET LOCAL lair.counted = 0;
+EXPLAIN (COSTS OFF) SELECT FROM app.rough WHERE secret > '' AND secret <= lair.counts('zz') AND org_id = lair.lies();
+EXPLAIN (COSTS OFF) SELECT FROM app.rough WHERE secret = lair.counts('');
+-- SHOULD GAIN NOTHING: rows ordered by an index that knows their distance roughly
+CREATE FUNCTION lair.moves() RETURNS point STABLE LANGUAGE plpgsql AS $$
+DECLARE
+    calls int := current_setting('lair.calls')::int;
+BEGIN
+    PERFORM set_config('lair.calls', (calls + 1)::text, true);
+    RETURN point(CASE WHEN calls < 1 THEN current_setting('lair.guess')::int ELSE 100 END, 0);
+END $$;
+SELECT guess, lair.counted('SELECT count(*) FROM (SELECT FROM app.rough ORDER BY round <-> lair.moves()) AS near')
+  FROM unnest('{99,101}'::int[]) AS guess CROSS JOIN set_config('lair.guess', guess::text, true);
+SELECT lair.counted('SELECT count(*) FROM (SELECT FROM app.rough ORDER BY round <-> (SELECT lair.moves())) AS near') AS once,
+       lair.counted('SELECT count(*) FROM (SELECT FROM app.rough ORDER BY round <-> point(1, 2)) AS near') AS constant;
+COMMIT;
 -- SHOULD GAIN NOTHING: in a session's first statement, which the library is not there to see where it is not preloaded
 \c - mallory_the_app_user
 CREATE FUNCTION lair.binds() RETURNS boolean STABLE LANGUAGE plpgsql AS $$
@@ -107,6 +163,25 @@ END $$;
 SET lair.truths = 1;
 SET lair.calls = 0;
 SELECT n.secret FROM app.note n WHERE (SELECT lair.binds()) AND n.org_id = lair.lies();
+-- ... nor where that comes in the middle of it, and sees another one planned first
+CREATE FUNCTION lair.binds_and_plans() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM crm_tree.bind_org('aaaaaaaa-0000-4000-8000-00000000000a'::uuid);
+    BEGIN
+        PERFORM 1 FROM pg_class WHERE 1 / (relnatts - relnatts) = 0;
+    EXCEPTION WHEN division_by_zero THEN
+        NULL;
+    END;
+    BEGIN
+        EXECUTE 'SELECT 1 / 0';
+    EXCEPTION WHEN division_by_zero THEN
+        RETURN true;
+    END;
+END $$;
+\c - mallory_the_app_user
+SET lair.truths = 3;
+SET lair.calls = 0;
+SELECT n.secret FROM app.note n WHERE lair.binds_and_plans() AND n.org_id = lair.lies();
 -- SHOULD GAIN NOTHING: what raises, or leaves something behind, where the row that it is not given passes what comes first.
 -- The first answer is to what globex has, the second to what nobody has.
 CREATE FUNCTION lair.raises() RETURNS boolean COST 0.0001 LANGUAGE plpgsql AS $$ BEGIN RAISE 'it is there'; END $$;
@@ -150,8 +225,8 @@ ROLLBACK;
 DROP VIEW lair.questions;
 DROP TABLE lair.ids;
 DROP COLLATION lair.loose;
-DROP FUNCTION lair.lies_by_name, lair.lies, lair.got, lair.binds, lair.raises, lair.asks;
+DROP FUNCTION lair.lies_by_name, lair.lies, lair.got, lair.binds, lair.binds_and_plans, lair.raises, lair.asks, lair.counts, lair.counted, lair.differs, lair.moves;
 \c - :super
-DROP TABLE app.flag, app.memo, app.name;
+DROP TABLE app.flag, app.memo, app.name, app.rough;
 DROP INDEX app.by_secret, app.by_org;
 SELECT referee.globex();
