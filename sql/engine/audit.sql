@@ -21,6 +21,33 @@ CREATE FUNCTION crm_tree._passes_walls(role oid) RETURNS boolean
     AS 'SELECT coalesce((SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE oid = $1), true)';
 COMMENT ON FUNCTION crm_tree._passes_walls(oid) IS 'Private: is the role a superuser or BYPASSRLS?';
 
+-- What an extension brings is its own business, but not where a role under row security can put things into it.
+CREATE FUNCTION crm_tree._is_packaged(class oid, object oid) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = $1 AND d.objid = $2 AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND crm_tree._passes_walls(e.extowner))
+$$;
+COMMENT ON FUNCTION crm_tree._is_packaged(oid, oid) IS 'Private: is it a part of an extension whose owner no wall holds?';
+
+-- The temporary schema is looked through first where a path does not name it, and PostgreSQL's own last where a path says so.
+CREATE FUNCTION crm_tree._path_of(settings text[]) RETURNS name[]
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY(SELECT coalesce(replace(m[1], '""', '"'), m[2])::name FROM regexp_matches(substr(x, 13), '"((?:[^"]|"")+)"|([^,[:space:]"]+)', 'g') AS m)
+      FROM unnest($1) AS x WHERE starts_with(x, 'search_path=')
+$$;
+COMMENT ON FUNCTION crm_tree._path_of(text[]) IS 'Private: the search path that a function sets; null where it sets none.';
+CREATE FUNCTION crm_tree._pins_path(settings text[]) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce((SELECT p[cardinality(p)] = 'pg_temp' AND NOT '$user' = ANY (p) AND coalesce(array_position(p, 'pg_catalog'), 1) = 1 FROM crm_tree._path_of($1) AS p), false)
+$$;
+COMMENT ON FUNCTION crm_tree._pins_path(text[]) IS 'Private: can no caller put anything in front of what a function names?';
+CREATE FUNCTION crm_tree._pinning(settings text[], schemas name[]) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'SET search_path = ' || concat_ws(', ', 'pg_catalog', (SELECT string_agg(quote_ident(s), ', ' ORDER BY n) FROM unnest(coalesce(crm_tree._path_of($1), $2)) WITH ORDINALITY AS u(s, n)
+                                                                   WHERE s NOT IN ('pg_catalog', 'pg_temp', '$user')), 'pg_temp')
+$$;
+COMMENT ON FUNCTION crm_tree._pinning(text[], name[]) IS 'Private: how a function is to set its path: as it does, or to these schemas, with the temporary one last.';
+
 -- Work is done as a table's owner, who need not be able to make a key in its schema, or even to find his table there.
 CREATE FUNCTION crm_tree._with_schema(relation oid, makes_key boolean, fix text) RETURNS text
     LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -73,8 +100,7 @@ CREATE FUNCTION crm_tree._audited_tables() RETURNS TABLE (relation oid, root oid
            ORDER BY a.attname <> 'org_id', a.attnum LIMIT 1) o ON true
      WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'crm_tree')
-       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-       AND (f.relation IS NOT NULL OR o.attname IS NOT NULL OR c.relrowsecurity)
+       AND (f.relation IS NOT NULL OR (o.attname IS NOT NULL OR c.relrowsecurity) AND NOT crm_tree._is_packaged('pg_class'::regclass, c.oid))
 $$;
 COMMENT ON FUNCTION crm_tree._audited_tables() IS 'Private: protected tables, and others with an org column or row security.';
 
@@ -94,7 +120,8 @@ COMMENT ON FUNCTION crm_tree._behind_wall(pg_policy) IS 'Private: the SQL that g
 CREATE FUNCTION crm_tree._protecting(relations oid[]) RETURNS TABLE (relation oid, cure text, obstacle text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     WITH RECURSIVE family AS MATERIALIZED (SELECT * FROM crm_tree._wall_family()),
-    audited AS MATERIALIZED (SELECT a.* FROM crm_tree._audited_tables() a WHERE a.relation = ANY ($1)),
+    listed AS MATERIALIZED (SELECT * FROM crm_tree._audited_tables()),
+    audited AS MATERIALIZED (SELECT a.* FROM listed a WHERE a.relation = ANY ($1)),
     -- Up to the topmost table that can be read through and has no wall.
     up(start, relation, org_column, level) AS (
         SELECT DISTINCT a.root, a.root, a.org_column, 0 FROM audited a WHERE a.org_column IS NOT NULL
@@ -127,6 +154,11 @@ CREATE FUNCTION crm_tree._protecting(relations oid[]) RETURNS TABLE (relation oi
             (SELECT format('%s below it belongs to another role: give it to the owner of %s, and protect the whole.', min(c.oid::regclass::text), w.relation::regclass)
                FROM down d JOIN pg_class c ON c.oid = d.relation JOIN pg_class t ON t.oid = w.relation
               WHERE d.top = w.relation AND c.relkind <> 'f' AND c.relowner <> t.relowner HAVING count(*) > 0),
+            (SELECT format('Its foreign key %I changes the org with %s: protect that first, and audit again.', min(k.conname), min(k.confrelid::regclass::text))
+               FROM down d JOIN pg_constraint k ON k.conrelid = d.relation JOIN pg_attribute a ON a.attrelid = d.relation AND a.attname = w.org_column
+               JOIN listed r ON r.relation = k.confrelid JOIN pg_attribute b ON b.attrelid = r.relation AND b.attname = r.org_column
+              WHERE d.top = w.relation AND k.contype = 'f' AND k.conparentid = 0 AND NOT r.walled AND r.root <> w.start
+                AND crm_tree._changes_column(k, a.attnum, '{c,n}') AND (a.attnum, b.attnum) IN (SELECT * FROM unnest(k.conkey, k.confkey)) HAVING count(*) > 0),
             (SELECT format('It is joined by inheritance with %s, whose wall is on another column.', min(f.relation::regclass::text))
                FROM down d JOIN family f ON f.relation = d.relation WHERE d.top = w.relation AND f.org_column <> w.org_column HAVING count(*) > 0)) AS obstacle
           FROM whole w)
@@ -244,8 +276,8 @@ CREATE FUNCTION crm_tree._audit_tables() RETURNS TABLE (code text, severity text
     UNION ALL
     SELECT 'owner_passes_wall', 'accept', a.name,
            format('Its owner %s is under no row security, and triggers that a foreign key''s cascade reaches run as him.', quote_ident(r.rolname)), NULL
-      FROM audited a JOIN pg_roles r ON r.oid = a.owner
-     WHERE a.walled AND a.relation = a.root AND crm_tree._passes_walls(a.owner)
+      FROM audited a JOIN pg_roles r ON r.oid = a.owner JOIN pg_class t ON t.oid = a.root
+     WHERE a.walled AND (a.relation = a.root OR a.owner <> t.relowner) AND crm_tree._passes_walls(a.owner)
     UNION ALL
     SELECT 'foreign_table', 'fix', format('%s to %s', a.name, h.name), format('A foreign table cannot have row security, and %s may use it.', h.name),
            string_agg(DISTINCT CASE WHEN x.grantor = a.owner THEN format('REVOKE ALL ON TABLE %s FROM %s CASCADE;', a.name, h.name)
@@ -372,11 +404,11 @@ CREATE FUNCTION crm_tree._audit_policies() RETURNS TABLE (code text, severity te
       FROM used u WHERE u.provolatile = 'i' AND (u.pronargs = 0 OR u.prosrc ~* '\mcurrent_')
     UNION ALL
     SELECT DISTINCT 'policy_function_search_path', 'fix', u.function::regprocedure::text,
-           'A policy asks it, and its names are looked up on the caller''s search path, where he can put functions of his own.',
-           format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp;', u.function::regprocedure, u.nspname)
+           'A policy asks it, and its names are looked up where the caller can put things of his own: on his search path, or in his temporary schema.',
+           format('ALTER FUNCTION %s %s;', u.function::regprocedure, crm_tree._pinning(u.proconfig, ARRAY[u.nspname]))
       FROM used u
      WHERE u.lanname NOT IN ('c', 'internal') AND NOT u.parsed
-       AND NOT coalesce(array_to_string(u.proconfig, E'\n') ~ '(^|\n)search_path=', false)
+       AND NOT crm_tree._pins_path(u.proconfig)
 $$;
 COMMENT ON FUNCTION crm_tree._audit_policies() IS 'Private: findings about policies that are not the wall''s, and the functions that policies ask.';
 
@@ -394,7 +426,11 @@ CREATE FUNCTION crm_tree._names_in(body text) RETURNS TABLE (schema text, name t
                                     '(?:([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")\s*\.\s*)?([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")', 'g') AS m
         UNION ALL
         SELECT m
-          FROM text, regexp_matches(said, '([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")\s*\.\s*([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")', 'g') AS m)
+          FROM text, regexp_matches(said, '([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")\s*\.\s*([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")', 'g') AS m
+        UNION ALL
+        -- The database's name before them.
+        SELECT m
+          FROM text, regexp_matches(said, '(?:[[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")\s*\.\s*([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")\s*\.\s*([[:alpha:]_][[:alnum:]_$]*|"(?:[^"]|"")+")', 'g') AS m)
     SELECT DISTINCT p.schema, p.name
       FROM names CROSS JOIN LATERAL (
           SELECT CASE WHEN m[1] ~ '^"' THEN replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') ELSE lower(m[1]) END AS schema,
@@ -417,14 +453,14 @@ CREATE FUNCTION crm_tree._definer_ways(only_object oid DEFAULT NULL) RETURNS TAB
     passing AS MATERIALIZED (SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolsuper OR rolbypassrls),
     lent AS MATERIALIZED (
         SELECT p.oid, p.prokind, r.name AS owner,
-               EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') AS packaged
+               crm_tree._is_packaged('pg_proc'::regclass, p.oid) AS packaged
           FROM pg_proc p JOIN passing r ON r.oid = p.proowner
          WHERE p.prosecdef AND p.prokind IN ('f', 'p') AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'crm_tree'::regnamespace)
            AND (only_object IS NULL OR p.oid = only_object)),
     -- What those call, and what that calls, in their name and where it pins no path of its own on theirs.
     called(start, oid, path, depth) AS (
         SELECT l.oid, l.oid, o.path, 0 FROM lent l JOIN pg_proc p ON p.oid = l.oid
-         CROSS JOIN LATERAL (SELECT (SELECT string_to_array(regexp_replace(substr(x, 13), '[" ]', '', 'g'), ',') FROM unnest(p.proconfig) x WHERE starts_with(x, 'search_path=')) AS path) o
+         CROSS JOIN LATERAL crm_tree._path_of(p.proconfig) AS o(path)
         UNION
         SELECT c.start, h.oid, coalesce(o.path, c.path), c.depth + 1
           FROM called c JOIN pg_proc p ON p.oid = c.oid
@@ -434,39 +470,38 @@ CREATE FUNCTION crm_tree._definer_ways(only_object oid DEFAULT NULL) RETURNS TAB
              UNION
              SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass) k
           JOIN pg_proc h ON h.oid = k.oid
-         CROSS JOIN LATERAL (SELECT (SELECT string_to_array(regexp_replace(substr(x, 13), '[" ]', '', 'g'), ',') FROM unnest(h.proconfig) x WHERE starts_with(x, 'search_path=')) AS path) o
+         CROSS JOIN LATERAL crm_tree._path_of(h.proconfig) AS o(path)
          WHERE c.depth < 5 AND h.oid <> c.start AND h.oid >= 16384 AND h.prokind IN ('f', 'p') AND h.pronamespace <> 'crm_tree'::regnamespace
            -- A definer of its own works for another; what an extension does is its own business.
            AND (NOT h.prosecdef OR h.proowner IN (SELECT oid FROM passing))
-           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = h.oid AND d.deptype = 'e')),
+           AND NOT crm_tree._is_packaged('pg_proc'::regclass, h.oid)),
     body AS MATERIALIZED (
         SELECT c.start, c.oid, c.depth,
                CASE WHEN p.prosqlbody IS NOT NULL THEN EXISTS (SELECT FROM pg_depend d JOIN reading g ON g.relation = d.refobjid
                                                                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass)
                     ELSE EXISTS (SELECT FROM crm_tree._names_in(p.prosrc) m JOIN named n ON n.relname = m.name
                                   WHERE m.schema = n.nspname OR m.schema IS NULL AND (c.path IS NULL OR n.nspname = ANY (c.path) OR '$user' = ANY (c.path))) END AS reads,
-               l.lanname NOT IN ('sql', 'plpgsql')
+               l.lanname NOT IN ('sql', 'plpgsql') OR p.prosqlbody IS NULL AND p.prosrc ~* '\mU&"'
                  OR EXISTS (SELECT FROM crm_tree._names_in(coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)) m
                              WHERE l.lanname = 'plpgsql' AND m.name = 'execute' AND m.schema IS NULL
                                 OR m.name ~ '^((query|table|schema|database|cursor)_to_xml(schema|_and_xmlschema)?|ts_stat|ts_rewrite|dblink.*|crosstab.*|connectby|xpath_table)$') AS dynamic
           FROM called c JOIN pg_proc p ON p.oid = c.oid JOIN pg_language l ON l.oid = p.prolang),
-    -- Views on a materialized view go before it, the topmost first.
-    upon(start, oid, depth) AS (
-        SELECT c.oid, c.oid, 0 FROM reading g JOIN pg_class c ON c.oid = g.relation WHERE c.relkind = 'm'
+    -- Views can name each other in a circle.
+    upon(start, oid) AS (
+        SELECT c.oid, c.oid FROM reading g JOIN pg_class c ON c.oid = g.relation WHERE c.relkind = 'm'
         UNION
-        SELECT u.start, r.ev_class, u.depth + 1
+        SELECT u.start, r.ev_class
           FROM upon u JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid AND d.classid = 'pg_rewrite'::regclass
           JOIN pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' WHERE r.ev_class <> u.oid),
     above AS MATERIALIZED (
-        SELECT u.start, string_agg(u.oid::regclass::text, ', ' ORDER BY u.depth DESC, u.oid::regclass::text) AS names,
-               string_agg(format('DROP %sVIEW IF EXISTS %s; ', CASE c.relkind WHEN 'm' THEN 'MATERIALIZED ' END, u.oid::regclass), '' ORDER BY u.depth DESC, u.oid::regclass::text) AS drops,
-               -- By name, or by the type of its rows: functions, defaults and columns, which no DROP of a view takes along.
+        SELECT u.start, string_agg(u.oid::regclass::text, ', ' ORDER BY u.oid::regclass::text) FILTER (WHERE u.oid <> u.start) AS names,
+               -- By name, or by the type of its rows: functions, defaults, columns and rules.
                (SELECT min(pg_describe_object(d.classid, d.objid, d.objsubid))
                   FROM upon v JOIN pg_class k ON k.oid = v.oid JOIN pg_type y ON y.oid = k.reltype
                   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = k.oid OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (y.oid, y.typarray)
-                 WHERE v.start = u.start AND d.deptype = 'n' AND d.classid <> 'pg_rewrite'::regclass) AS others
-          FROM (SELECT start, oid, max(depth) AS depth FROM upon GROUP BY start, oid) u JOIN pg_class c ON c.oid = u.oid
-         GROUP BY u.start)
+                  LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+                 WHERE v.start = u.start AND d.deptype = 'n' AND coalesce(w.rulename, '') <> '_RETURN') AS others
+          FROM upon u GROUP BY u.start)
     SELECT 'definer_view', 'fix', c.oid::regclass::text,
            format('It reads protected rows with the rights of %s, who is under no row security.', r.name),
            format('ALTER VIEW %s SET (security_invoker = true);', c.oid::regclass), c.oid
@@ -476,11 +511,9 @@ CREATE FUNCTION crm_tree._definer_ways(only_object oid DEFAULT NULL) RETURNS TAB
     UNION ALL
     SELECT 'materialized_view', 'fix', c.oid::regclass::text,
            concat_ws(' ', 'It holds copies of protected rows, and has no row security.',
-                     CASE WHEN b.others IS NOT NULL THEN format('Drop it; %s depends on it.', b.others) WHEN b.names <> c.oid::regclass::text THEN format('The fix drops %s.', b.names) END),
-           CASE WHEN b.others IS NOT NULL THEN NULL
-                -- Another's fix may have been here.
-                WHEN b.names <> c.oid::regclass::text OR EXISTS (SELECT FROM upon v WHERE v.oid = c.oid AND v.start <> c.oid) THEN rtrim(b.drops)
-                ELSE format('DROP MATERIALIZED VIEW %s;', c.oid::regclass) END, c.oid
+                     CASE WHEN b.others IS NOT NULL THEN format('Drop it; %s depends on it.', b.others) WHEN b.names IS NOT NULL THEN format('The fix drops %s too.', b.names) END),
+           -- Another's fix may have been here.
+           CASE WHEN b.others IS NULL THEN format('DROP MATERIALIZED VIEW IF EXISTS %s%s;', c.oid::regclass, CASE WHEN b.names IS NOT NULL THEN ' CASCADE' END) END, c.oid
       FROM above b JOIN pg_class c ON c.oid = b.start WHERE only_object IS NULL OR c.oid = only_object
     UNION ALL
     SELECT 'definer_function', CASE WHEN b.reads THEN 'fix' ELSE 'accept' END, p.oid::regprocedure::text,
@@ -512,35 +545,41 @@ CREATE FUNCTION crm_tree._audit_definers() RETURNS TABLE (code text, severity te
     SELECT w.code, w.severity, w.object, w.detail, w.fix FROM crm_tree._definer_ways() w
     UNION ALL
     SELECT 'definer_search_path', 'fix', p.oid::regprocedure::text,
-           format('It runs with the rights of %s and looks names up on the caller''s search path, where he can put functions of his own.', quote_ident(r.rolname)),
-           format('ALTER %s %s SET search_path = pg_catalog, %I, pg_temp;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure, n.nspname)
+           format('It runs with the rights of %s and looks names up where its caller can put things of his own: on his search path, or in his temporary schema.', quote_ident(r.rolname)),
+           format('ALTER %s %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure, crm_tree._pinning(p.proconfig, ARRAY[n.nspname]))
       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
      WHERE p.prosecdef AND p.prokind IN ('f', 'p') AND p.pronamespace <> 'pg_catalog'::regnamespace AND crm_tree._passes_walls(p.proowner)
        AND p.prosqlbody IS NULL AND l.lanname NOT IN ('c', 'internal')
-       AND NOT coalesce(array_to_string(p.proconfig, E'\n') ~ '(^|\n)search_path=', false)
-       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+       AND NOT crm_tree._pins_path(p.proconfig)
+       AND NOT crm_tree._is_packaged('pg_proc'::regclass, p.oid)
     UNION ALL
     -- An action of a foreign key runs as the table's owner past his row security, and takes the triggers there along.
     SELECT DISTINCT 'cascade_trigger', 'accept', format('%s.%I', t.tgrelid::regclass, t.tgname),
-           format('The action of the foreign key "%s" reaches it, and it then runs as the table''s owner and sees every org: name the org in each of its queries.', k.conname), NULL
+           format('The action of the foreign key "%s" reaches it, and it then runs as the table''s owner, sees every org, and can write a row into any: name the org in each of its queries, and leave it alone in NEW.', k.conname), NULL
       FROM pg_constraint k JOIN crm_tree._audited_tables() a ON a.relation = k.conrelid JOIN pg_trigger t ON t.tgrelid = k.conrelid JOIN pg_proc p ON p.oid = t.tgfoid
      WHERE k.contype = 'f' AND (a.walled OR a.rls) AND NOT t.tgisinternal AND t.tgparentid = 0
        AND (k.confdeltype = 'c' AND t.tgtype & 8 <> 0 OR (k.confdeltype IN ('n', 'd') OR k.confupdtype IN ('c', 'n', 'd')) AND t.tgtype & 16 <> 0)
        AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                         WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND e.extname = 'crm_tree')
     UNION ALL
+    SELECT 'code_of_another', 'fix', p.oid::regprocedure::text,
+           format('It belongs to %s, who can change it, and the event trigger %s calls it as whoever alters anything, superusers too.', quote_ident(r.rolname), string_agg(quote_ident(t.evtname), ', ' ORDER BY t.evtname)),
+           format('ALTER FUNCTION %s OWNER TO %I;', p.oid::regprocedure, (SELECT o.rolname FROM pg_roles o WHERE o.oid = 10))
+      FROM pg_event_trigger t JOIN pg_proc p ON p.oid = t.evtfoid JOIN pg_roles r ON r.oid = p.proowner
+     WHERE NOT crm_tree._passes_walls(p.proowner)
+     GROUP BY p.oid, r.rolname
+    UNION ALL
     -- Paths are rewritten as the table's owner, under the search path of whoever moves a node.
     SELECT 'tree_trigger_search_path', 'fix', p.oid::regprocedure::text,
-           format('A trigger of the tree %s calls it, as the table''s owner where paths are rewritten, and its names are looked up on the path of whoever moves a node.',
+           format('A trigger of the tree %s calls it, as the table''s owner where paths are rewritten, and its names are looked up where whoever moves a node can put things of his own: on his search path, or in his temporary schema.',
                   string_agg(DISTINCT t.tgrelid::regclass::text, ', ')),
            -- Its own first, and that of each tree which it may name without a schema.
-           format('ALTER FUNCTION %s SET search_path = pg_catalog, %s, pg_temp;', p.oid::regprocedure,
-                  concat_ws(', ', quote_ident(o.nspname), string_agg(DISTINCT quote_ident(n.nspname), ', ') FILTER (WHERE n.oid <> o.oid)))
+           format('ALTER FUNCTION %s %s;', p.oid::regprocedure, crm_tree._pinning(p.proconfig, o.nspname || coalesce(array_agg(DISTINCT n.nspname) FILTER (WHERE n.oid <> o.oid), '{}')))
       FROM crm_tree._trees() a CROSS JOIN LATERAL (SELECT a.relation::oid AS oid UNION SELECT relid FROM pg_partition_tree(a.relation)) AS part
       JOIN pg_trigger t ON t.tgrelid = part.oid JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace o ON o.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
      WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgtype & 16 <> 0 AND NOT p.prosecdef AND l.lanname NOT IN ('c', 'internal')
-       AND NOT coalesce(array_to_string(p.proconfig, E'\n') ~ '(^|\n)search_path=', false)
+       AND NOT crm_tree._pins_path(p.proconfig)
      GROUP BY p.oid, o.oid, o.nspname
     UNION ALL
     -- The server's own are as the first transaction left them; any later one may have marked them.
@@ -549,7 +588,7 @@ CREATE FUNCTION crm_tree._audit_definers() RETURNS TABLE (code text, severity te
              || CASE WHEN p.oid < 16384 THEN ' The server''s own mark, or one made by hand: it was altered since the server was set up.' WHEN d.packaged THEN ' It is an extension''s.' ELSE '' END,
            format('ALTER FUNCTION %s NOT LEAKPROOF;', p.oid::regprocedure)
       FROM pg_proc p
-     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') AS packaged) d
+     CROSS JOIN LATERAL (SELECT crm_tree._is_packaged('pg_proc'::regclass, p.oid) AS packaged) d
      WHERE p.proleakproof AND (p.oid >= 16384 OR p.xmin <> '1'::xid) AND p.pronamespace <> 'crm_tree'::regnamespace
 $$;
 COMMENT ON FUNCTION crm_tree._audit_definers() IS 'Private: findings about views, functions, rules and triggers.';
@@ -569,6 +608,13 @@ CREATE FUNCTION crm_tree._commenting(key oid) RETURNS text
       FROM pg_constraint k CROSS JOIN obj_description(k.oid, 'pg_constraint') d WHERE k.oid = $1 AND d IS NOT NULL
 $$;
 COMMENT ON FUNCTION crm_tree._commenting(oid) IS 'Private: the rest of the fix of a constraint: its comment, null where it has none.';
+
+CREATE FUNCTION crm_tree._enforcing(key pg_constraint) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT concat(CASE WHEN $1.condeferrable THEN ' DEFERRABLE' END, CASE WHEN $1.condeferred THEN ' INITIALLY DEFERRED' END,
+                  CASE WHEN to_jsonb($1) ->> 'conenforced' = 'false' THEN ' NOT ENFORCED' WHEN NOT $1.convalidated THEN ' NOT VALID' END)
+$$;
+COMMENT ON FUNCTION crm_tree._enforcing(pg_constraint) IS 'Private: how a foreign key ends in SQL: when it is looked at, and whether.';
 
 CREATE FUNCTION crm_tree._restoring(index oid, key oid) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -594,11 +640,12 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
                left_over.ours, left_over.theirs, left_over.n,
                crm_tree._columns(k.conrelid, ARRAY(SELECT c FROM unnest(k.confdelsetcols) WITH ORDINALITY AS u(c, n) WHERE c = ANY (left_over.ours) ORDER BY n)) AS set_columns,
                has_table_privilege(ours.relowner, k.confrelid, 'REFERENCES') AS may_refer, has_schema_privilege(ours.relowner, r.relnamespace, 'USAGE') OR r.relnamespace = ours.relnamespace AS may_find,
-               quote_ident(w.rolname) AS who, quote_ident(s.nspname) AS their_schema,
+               quote_ident(w.rolname) AS who, quote_ident(s.nspname) AS their_schema, crm_tree._enforcing(k) AS enforcing,
                EXISTS (SELECT FROM pg_index i WHERE i.indrelid = k.confrelid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indimmediate AND i.indexprs IS NULL
                           AND (SELECT array_agg(c ORDER BY c) FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u(c, n) WHERE n <= i.indnkeyatts)
                             = (SELECT array_agg(c ORDER BY c) FROM unnest(left_over.theirs || r.attnum) c)) AS has_key,
-               CASE WHEN k.confupdtype IN ('n', 'd') THEN 'No fix: ON UPDATE SET NULL or SET DEFAULT would take the org too. Decide what an update is to do, and make it anew with the org.'
+               CASE WHEN o.attnum = ANY (left_over.ours) THEN 'No fix: its org column is compared with another one too. Decide what it is to compare, and make it anew.'
+                    WHEN k.confupdtype IN ('n', 'd') THEN 'No fix: ON UPDATE SET NULL or SET DEFAULT would take the org too. Decide what an update is to do, and make it anew with the org.'
                     WHEN r.compared_as <> o.compared_as THEN 'No fix: the two org columns are of types that cannot be compared. Give them one, and make it anew with the org.'
                     WHEN to_jsonb(k) ->> 'conperiod' = 'true' THEN 'No fix: it is over a period. Make it anew with the org.' END AS stuck
           FROM pg_constraint k JOIN audited r ON r.relation = k.confrelid JOIN pg_class ours ON ours.oid = k.conrelid JOIN pg_roles w ON w.oid = ours.relowner JOIN pg_namespace s ON s.oid = r.relnamespace
@@ -623,14 +670,13 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
                   CASE WHEN k.has_key THEN '' ELSE format('CREATE UNIQUE INDEX IF NOT EXISTS %I ON %s (%I, %s); ', k.key_name, k.referenced, k.their_org, crm_tree._columns(k.confrelid, k.theirs)) END
                   || CASE WHEN k.may_find THEN '' ELSE format('GRANT USAGE ON SCHEMA %s TO %s; ', k.their_schema, k.who) END
                   || CASE WHEN k.may_refer THEN '' ELSE format('GRANT REFERENCES ON %s TO %s; ', k.referenced, k.who) END
-                  || crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s%s%s%s%s',
+                  || crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s%s%s',
                             k.conname, k.conname, k.our_org, crm_tree._columns(k.conrelid, k.ours), k.referenced, k.their_org, crm_tree._columns(k.confrelid, k.theirs),
                             ' ON UPDATE ' || CASE k.confupdtype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' END,
                             -- SET NULL without a list would take the org too.
                             ' ON DELETE ' || CASE k.confdeltype WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN format('SET NULL (%s)', coalesce(k.set_columns, crm_tree._columns(k.conrelid, k.ours)))
                                                                 WHEN 'd' THEN format('SET DEFAULT (%s)', coalesce(k.set_columns, crm_tree._columns(k.conrelid, k.ours))) END,
-                            CASE WHEN k.condeferrable THEN ' DEFERRABLE' END, CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' END,
-                            CASE WHEN to_jsonb(k) ->> 'conenforced' = 'false' THEN ' NOT ENFORCED' WHEN NOT k.convalidated THEN ' NOT VALID' END,
+                            k.enforcing,
                             -- The org is never null: MATCH FULL would forbid every null beside it, which it did not.
                             CASE WHEN k.confmatchtype = 'f' AND k.n > 1 THEN format(', ADD CHECK (num_nulls(%s) IN (0, %s))', crm_tree._columns(k.conrelid, k.ours), k.n) END))
                   || CASE WHEN k.may_refer THEN '' ELSE format(' REVOKE REFERENCES ON %s FROM %s;', k.referenced, k.who) END
@@ -639,14 +685,17 @@ CREATE FUNCTION crm_tree._audit_keys() RETURNS TABLE (code text, severity text, 
       FROM named k
     UNION ALL
     SELECT CASE WHEN m.moves THEN 'org_key' ELSE 'foreign_key_acts' END, CASE WHEN m.moves THEN 'fix' ELSE 'accept' END, format('%s.%I', a.name, k.conname),
-           format(CASE WHEN m.moves THEN 'Who writes to %s, which has no wall, moves rows from org to org by it.'
+           format(CASE WHEN m.defaults THEN 'It sets the org to its default, which can be another''s, and the wall is not asked.'
+                       WHEN m.moves THEN 'Who writes to %s, which has no wall, moves rows from org to org by it.'
                        ELSE 'Who writes to %s, which has no wall, changes or deletes rows of every org by it.' END, k.confrelid::regclass),
-           crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I %s', k.conname, k.conname,
-                     regexp_replace(pg_get_constraintdef(k.oid), ' ON (UPDATE|DELETE) (CASCADE|SET NULL|SET DEFAULT)( [(][^)]*[)])?', '', 'g')))
+           crm_tree._altering(k.conrelid, format('DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s)%s%s', k.conname, k.conname,
+                     crm_tree._columns(k.conrelid, k.conkey), k.confrelid::regclass, crm_tree._columns(k.confrelid, k.confkey), CASE k.confmatchtype WHEN 'f' THEN ' MATCH FULL' END, crm_tree._enforcing(k)))
              || coalesce(crm_tree._commenting(k.oid), '')
       FROM audited a JOIN pg_constraint k ON k.conrelid = a.relation AND k.contype = 'f' AND k.conparentid = 0
-     CROSS JOIN LATERAL crm_tree._changes_column(k, a.attnum) AS m(moves)
-     WHERE a.walled AND (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('c', 'n', 'd')) AND NOT EXISTS (SELECT FROM audited r WHERE r.relation = k.confrelid AND r.walled)
+      LEFT JOIN audited r ON r.relation = k.confrelid
+     CROSS JOIN LATERAL (SELECT crm_tree._changes_column(k, a.attnum, '{c,n,d}'), crm_tree._changes_column(k, a.attnum, '{d}'), (a.attnum, r.attnum) IN (SELECT * FROM unnest(k.conkey, k.confkey))) AS m(moves, defaults, compared)
+     WHERE CASE WHEN a.walled THEN m.defaults OR (k.confupdtype IN ('c', 'n', 'd') OR k.confdeltype IN ('c', 'n', 'd')) AND NOT coalesce(r.walled, false)
+                ELSE m.moves AND (m.defaults OR NOT coalesce(m.compared, false)) END
     UNION ALL
     SELECT CASE WHEN i.indisexclusion THEN 'exclusion_without_org' ELSE 'unique_without_org' END, 'fix', format('%s.%I', w.name, c.relname),
            concat_ws(' ', CASE WHEN across.found THEN 'It compares orgs other than by equality, so that rows of one refuse those of another. The fix drops it: within one org it would say nothing.'
@@ -825,7 +874,7 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
                  SELECT 'pg_namespace', n.oid, 'SCHEMA', quote_ident(n.nspname), n.nspowner FROM pg_namespace n WHERE n.nspname = 'crm_tree') AS m) AS o
       JOIN holder h ON h.oid = o.owner
      -- What another extension has put there is that one's.
-     WHERE NOT o.is_ours AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.object AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
+     WHERE NOT o.is_ours AND NOT crm_tree._is_packaged(o.class, o.object)
         OR o.is_ours AND o.owner <> e.extowner AND NOT h.rolsuper
     UNION ALL
     SELECT 'domain_of_another', 'fix', a.name || '.' || quote_ident(t.attname),
@@ -834,17 +883,24 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
            string_agg(concat_ws(' ', d.checks, d.gives), ' ')
       FROM audited a JOIN pg_attribute t ON t.attrelid = a.relation AND t.attinhcount = 0 AND NOT t.attisdropped
      CROSS JOIN LATERAL (
-         WITH RECURSIVE chain(domain, owner, base) AS (
-             SELECT y.oid, y.typowner, y.typbasetype FROM pg_type y WHERE y.oid = t.atttypid AND y.typtype = 'd'
-             UNION ALL
-             SELECT y.oid, y.typowner, y.typbasetype FROM chain c JOIN pg_type y ON y.oid = c.base AND y.typtype = 'd')
+         -- Of an array, a row type or a range: what those are made of.
+         WITH RECURSIVE made_of(type) AS (
+             SELECT t.atttypid
+             UNION
+             SELECT m.oid FROM made_of JOIN pg_type y ON y.oid = made_of.type
+              CROSS JOIN LATERAL (
+                  SELECT y.typbasetype UNION ALL SELECT y.typelem
+                  UNION ALL SELECT u.atttypid FROM pg_attribute u WHERE u.attrelid = y.typrelid AND u.attnum > 0 AND NOT u.attisdropped
+                  UNION ALL SELECT CASE g.rngtypid WHEN y.oid THEN g.rngsubtype ELSE g.rngtypid END FROM pg_range g WHERE y.oid IN (g.rngtypid, g.rngmultitypid)) AS m(oid)
+              WHERE m.oid <> 0),
+         chain AS MATERIALIZED (SELECT y.oid AS domain, y.typowner AS owner FROM made_of JOIN pg_type y ON y.oid = made_of.type WHERE y.typtype = 'd')
          SELECT c.domain, g.gives, k.checks, concat_ws(', ', CASE WHEN g.gives IS NOT NULL THEN format('%s owns its domain %s', h.name, c.domain::regtype) END, k.why) AS why
            FROM chain c JOIN holder h ON h.oid = c.owner
           CROSS JOIN LATERAL (
-              -- Where tables of several owners have it, to the superuser that the cluster was made with: a check of one would see the others' values.
+              -- Where it is inside of another type, or tables of several owners have it, to the superuser that the cluster was made with: a check of one would see the others' values.
               SELECT CASE WHEN c.owner <> a.owner AND NOT crm_tree._passes_walls(c.owner) THEN
                          format('ALTER DOMAIN %s OWNER TO %s;', c.domain::regtype,
-                                (SELECT o.name FROM holder o WHERE o.oid = CASE WHEN EXISTS (
+                                (SELECT o.name FROM holder o WHERE o.oid = CASE WHEN t.atttypid NOT IN (SELECT domain FROM chain) OR EXISTS (
                                      SELECT FROM pg_attribute u JOIN pg_class b ON b.oid = u.attrelid
                                       WHERE u.atttypid IN (SELECT domain FROM chain) AND b.relowner <> a.owner AND NOT crm_tree._passes_walls(b.relowner)) THEN 10 ELSE a.owner END)) END AS gives) g
           CROSS JOIN LATERAL (
@@ -855,6 +911,26 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
           WHERE g.gives IS NOT NULL OR k.checks IS NOT NULL) d
      WHERE a.walled
      GROUP BY a.name, t.attname, t.atttypid
+    UNION ALL
+    SELECT 'code_of_another', CASE WHEN p.prosecdef THEN 'accept' ELSE 'fix' END, p.oid::regprocedure::text,
+           format('It belongs to %s, who can change it, and %s calls it, with the rights and the org of whoever comes there.', h.name, string_agg(DISTINCT e.name || ' of ' || c.name, ', ')),
+           -- It would lend the new owner's rights.
+           CASE WHEN NOT p.prosecdef THEN
+               format('ALTER ROUTINE %s OWNER TO %s;', p.oid::regprocedure, (SELECT o.name FROM holder o WHERE o.oid = CASE WHEN count(DISTINCT c.owner) > 1 THEN 10 ELSE min(c.owner::bigint)::oid END)) END
+      FROM audited c
+     CROSS JOIN LATERAL (
+         SELECT 'pg_constraint'::regclass, k.oid, 'check ' || quote_ident(k.conname) FROM pg_constraint k WHERE k.conrelid = c.relation AND k.contype = 'c'
+         UNION ALL SELECT 'pg_attrdef', f.oid, 'column ' || quote_ident(t.attname) FROM pg_attrdef f JOIN pg_attribute t ON t.attrelid = f.adrelid AND t.attnum = f.adnum WHERE f.adrelid = c.relation
+         UNION ALL SELECT 'pg_class', i.indexrelid, 'index ' || i.indexrelid::regclass FROM pg_index i WHERE i.indrelid = c.relation
+         UNION ALL SELECT 'pg_class', c.relation, 'partition key'
+         UNION ALL SELECT 'pg_trigger', g.oid, 'trigger ' || quote_ident(g.tgname) FROM pg_trigger g WHERE g.tgrelid = c.relation AND NOT g.tgisinternal
+         UNION ALL SELECT 'pg_policy', y.oid, 'policy ' || quote_ident(y.polname) FROM pg_policy y WHERE y.polrelid = c.relation
+         UNION ALL SELECT 'pg_statistic_ext', x.oid, 'statistics ' || quote_ident(x.stxname) FROM pg_statistic_ext x WHERE x.stxrelid = c.relation) AS e(class, oid, name)
+      JOIN pg_depend d ON d.classid = e.class AND d.objid = e.oid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+      LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+      JOIN pg_proc p ON p.oid = coalesce(o.oprcode::oid, d.refobjid) JOIN holder h ON h.oid = p.proowner
+     WHERE c.walled AND p.proowner <> c.owner AND NOT crm_tree._passes_walls(p.proowner)
+     GROUP BY p.oid, p.prosecdef, h.name
     UNION ALL
     SELECT 'temp_tables', 'accept', quote_ident(d.datname) || ' for ' || h.name,
            'A temporary table of a pooled connection outlives the binding that filled it, and can stand in front of a protected one.',
@@ -892,13 +968,30 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
     UNION ALL
     SELECT a.code, 'accept', format('%s by %s', h.name, p.oid::regprocedure), a.detail,
            string_agg(crm_tree._revoking('EXECUTE', NULL, format('FUNCTION %s', p.oid::regprocedure), p.proowner, x.grantee, x.grantor, p.proacl), ' ')
-      FROM (VALUES ('org_administrator', 'It decides who may bind which org, or see all of them.', '{grant_org,add_signing_key,grant_service_door}'::name[]),
-                   ('audit_administrator', 'It decides what the audit leaves out.', '{accept_finding}'),
-                   ('watch_administrator', 'It decides in which schemas a table without a wall is seen when it is made.', '{watch_schema,unwatch_schema}')) AS a(code, detail, functions)
-      JOIN pg_proc p ON p.pronamespace = 'crm_tree'::regnamespace AND p.proname = ANY (a.functions)
+      FROM pg_proc p
+     CROSS JOIN LATERAL (
+         SELECT CASE WHEN p.proname IN ('grant_org', 'revoke_org', 'add_signing_key', 'retire_signing_key', 'grant_service_door', 'revoke_service_door') THEN 'org_administrator'
+                     WHEN p.proname IN ('accept_finding', 'withdraw_finding', 'reset_stat_walls') THEN 'audit_administrator'
+                     WHEN p.proname IN ('watch_schema', 'unwatch_schema') THEN 'watch_administrator'
+                     ELSE 'extension_administrator' END) AS n(code)
+     CROSS JOIN LATERAL (
+         SELECT n.code, CASE n.code WHEN 'org_administrator' THEN 'It decides who may bind which org, or see all of them.'
+                                    WHEN 'audit_administrator' THEN 'It decides what the audit leaves out, or what was counted.'
+                                    WHEN 'watch_administrator' THEN 'It decides in which schemas a table without a wall is seen when it is made.'
+                                    ELSE 'The extension gives that to superusers alone.' END) AS a(code, detail)
      CROSS JOIN LATERAL aclexplode(p.proacl) x JOIN holder h ON h.oid = x.grantee
-     WHERE x.grantee <> p.proowner AND NOT h.rolsuper
+     WHERE p.pronamespace = 'crm_tree'::regnamespace AND NOT starts_with(p.proname, '_') AND p.oid <> 'crm_tree.unprotect(regclass)'::regprocedure AND x.grantee <> p.proowner AND NOT h.rolsuper
+       AND NOT EXISTS (SELECT FROM aclexplode(coalesce((SELECT i.initprivs FROM pg_init_privs i WHERE i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid), acldefault('f', p.proowner))) y
+                        WHERE y.grantee IN (0, x.grantee))
      GROUP BY a.code, a.detail, h.name, p.oid
+    UNION ALL
+    SELECT 'catalog_grant', 'fix', format('%s to %s', c.oid::regclass, h.name), format('%s has rights on the catalog that the server gives to superusers alone: it tells of every org, and of every role.', h.name),
+           string_agg(crm_tree._revoking(x.privilege_type, NULL, format('TABLE %s', c.oid::regclass), c.relowner, x.grantee, x.grantor, c.relacl), ' ')
+      FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) x JOIN holder h ON h.oid = x.grantee
+     WHERE c.relnamespace = 'pg_catalog'::regnamespace AND x.grantee <> c.relowner AND NOT h.rolsuper
+       AND NOT EXISTS (SELECT FROM pg_init_privs i CROSS JOIN LATERAL aclexplode(i.initprivs) y
+                        WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0 AND y.grantee = x.grantee AND y.privilege_type = x.privilege_type)
+     GROUP BY c.oid, h.name
     UNION ALL
     SELECT 'service_door', 'accept', quote_ident(g.role_name), 'It may read every org through the service door, where it is logged.', format('SELECT crm_tree.revoke_service_door(%L);', g.role_name)
       FROM crm_tree.door_grant g JOIN pg_roles r ON r.oid = g.role AND r.rolname = g.role_name
@@ -933,6 +1026,22 @@ CREATE FUNCTION crm_tree._audit_roles() RETURNS TABLE (code text, severity text,
     SELECT 'server_files', 'fix', m.object, format('Through %s it reads or runs files as the server, and so the tables'' own.', m.granted), m.fix
       FROM member m WHERE m.granted_role IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program') AND NOT m.rolsuper
     UNION ALL
+    SELECT 'server_files', 'fix', format('%s to %s', p.oid::regprocedure, h.name), format('%s may call it, and so reads or writes files as the server, or connects as it without a password.', h.name),
+           string_agg(DISTINCT crm_tree._revoking('EXECUTE', NULL, format('FUNCTION %s', p.oid::regprocedure), p.proowner, x.grantee, x.grantor, p.proacl), ' ')
+      FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+     CROSS JOIN LATERAL aclexplode(p.proacl) x
+     CROSS JOIN LATERAL (SELECT 'PUBLIC' AS name, 0 AS passes WHERE x.grantee = 0 UNION ALL SELECT r.name, (r.rolsuper OR r.rolname ~ '^pg_')::int FROM role r WHERE r.oid = x.grantee) h
+     WHERE x.grantee <> p.proowner AND h.passes = 0 AND x.privilege_type = 'EXECUTE'
+       AND (n.nspname = 'pg_catalog' AND p.proname IN ('pg_read_file', 'pg_read_binary_file', 'pg_ls_dir', 'pg_stat_file', 'lo_import', 'lo_export', 'pg_file_read', 'pg_file_write', 'pg_file_rename', 'pg_file_unlink')
+            OR p.proname = 'dblink_connect_u')
+     GROUP BY p.oid, h.name
+    UNION ALL
+    SELECT 'user_mapping', 'accept', format('%s on %s', u.name, quote_ident(v.srvname)), format('%s works on that server in another''s name and without a password: where it is this one, that role''s rights are lent.', u.name),
+           format('ALTER USER MAPPING FOR %s SERVER %I OPTIONS (SET password_required ''true'');', u.name, v.srvname)
+      FROM pg_user_mapping m JOIN pg_foreign_server v ON v.oid = m.umserver
+     CROSS JOIN LATERAL (SELECT 'PUBLIC' AS name WHERE m.umuser = 0 UNION ALL SELECT r.name FROM role r WHERE r.oid = m.umuser AND NOT r.rolsuper) u
+     WHERE EXISTS (SELECT FROM pg_options_to_table(m.umoptions) o WHERE o.option_name = 'password_required' AND o.option_value ~* '^(f|false|off|no|0)')
+    UNION ALL
     SELECT 'all_data', 'accept', m.object, format('%s gives it rights on every table, those without a wall and new ones included.', m.granted), m.fix
       FROM member m WHERE m.granted_role IN ('pg_read_all_data', 'pg_write_all_data') AND NOT m.rolsuper
     UNION ALL
@@ -952,15 +1061,20 @@ COMMENT ON FUNCTION crm_tree._audit_roles() IS 'Private: findings about roles.';
 
 CREATE FUNCTION crm_tree._audit_settings() RETURNS TABLE (code text, severity text, object text, detail text, fix text)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    -- Settings that walls hang on: ours, those that switch triggers off, and those that policies ask, by themselves or in a function. Written in any case.
-    WITH said AS (
-        SELECT concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text FROM pg_policy p
+    -- Settings that walls hang on: ours, those that switch triggers off, and those that policies ask, by themselves or in a function. Written in any
+    -- case. Anybody can have a policy that asks what he likes: the server's own are not taken from there, nor is anything to be mended for a stranger's.
+    WITH trusted AS MATERIALIZED (SELECT a.owner FROM crm_tree._audited_tables() a WHERE a.walled),
+    said AS (
+        SELECT c.relowner, concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
         UNION ALL
-        SELECT coalesce(pg_get_function_sqlbody(f.oid), f.prosrc)
-          FROM pg_policy p JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass JOIN pg_proc f ON f.oid = d.refobjid),
-    asked(name) AS MATERIALIZED (
-        SELECT DISTINCT lower((regexp_matches(said.text, 'current_setting\s*\(\s*''([^'']*)''', 'gi'))[1]) FROM said
-        UNION VALUES ('crm_tree.org'), ('crm_tree.user_id'), ('crm_tree.guard'), ('session_replication_role'), ('event_triggers')),
+        SELECT c.relowner, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc)
+          FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+          JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass JOIN pg_proc f ON f.oid = d.refobjid),
+    asked AS MATERIALIZED (
+        SELECT y.name, CASE WHEN bool_or(crm_tree._passes_walls(y.relowner) OR y.relowner IN (SELECT owner FROM trusted)) THEN 'fix' ELSE 'accept' END AS severity
+          FROM (SELECT relowner, lower((regexp_matches(said.text, 'current_setting\s*\(\s*''([^'']*)''', 'gi'))[1]) AS name FROM said) y
+         WHERE strpos(y.name, '.') > 0 AND y.name NOT IN (SELECT lower(g.name) FROM pg_settings g) GROUP BY y.name
+        UNION ALL VALUES ('crm_tree.org', 'fix'), ('crm_tree.user_id', 'fix'), ('crm_tree.guard', 'fix'), ('session_replication_role', 'fix'), ('event_triggers', 'fix'), ('allow_system_table_mods', 'fix')),
     kept AS MATERIALIZED (
         SELECT s.setdatabase, s.setrole, split_part(line, '=', 1) AS name, substr(line, strpos(line, '=') + 1) AS value, d.datname, r.rolname,
                concat_ws(' in ', quote_ident(r.rolname), quote_ident(d.datname)) AS place,
@@ -977,30 +1091,31 @@ CREATE FUNCTION crm_tree._audit_settings() RETURNS TABLE (code text, severity te
         SELECT quote_ident(current_database()) AS place, format('ALTER DATABASE %I', current_database()) AS alters, l.libraries FROM loaded l
         UNION ALL
         SELECT k.place, k.alters, k.value FROM kept k WHERE k.name = 'session_preload_libraries' AND k.setrole <> 0)
-    SELECT 'kept_setting', 'fix', k.place || ': ' || k.name,
+    SELECT 'kept_setting', q.severity, k.place || ': ' || k.name,
            'Set for every session of it, where it decides for which org, or whether at all, the wall stands.',
            format('%s RESET %s;', k.alters, (SELECT string_agg(quote_ident(part), '.' ORDER BY n) FROM regexp_split_to_table(k.name, '\.') WITH ORDINALITY AS u(part, n)))
-      FROM kept k WHERE lower(k.name) IN (SELECT name FROM asked)
+      FROM kept k JOIN asked q ON q.name = lower(k.name)
     UNION ALL
-    SELECT DISTINCT 'kept_setting', 'fix', f.file || ': ' || lower(f.name),
+    SELECT DISTINCT 'kept_setting', q.severity, f.file || ': ' || lower(f.name),
            format('Set for every session in %s, where it decides for which org, or whether at all, the wall stands. %s', f.file,
                   CASE WHEN f.file = 'postgresql.auto.conf' THEN 'Then SELECT pg_reload_conf();' ELSE format('Take line %s out, and reload.', f.sourceline) END),
            -- Alone: it runs in no transaction block.
            CASE WHEN f.file = 'postgresql.auto.conf' THEN format('ALTER SYSTEM RESET %s;', (SELECT string_agg(quote_ident(part), '.' ORDER BY n) FROM regexp_split_to_table(f.name, '\.') WITH ORDINALITY AS u(part, n))) END
-      FROM (SELECT g.*, regexp_replace(g.sourcefile, '^.*/', '') AS file FROM pg_show_all_file_settings() AS g(sourcefile, sourceline, seqno, name, setting, applied, error)) f
-     WHERE lower(f.name) IN (SELECT name FROM asked) AND lower(f.name) <> 'event_triggers'
+      FROM (SELECT g.*, regexp_replace(g.sourcefile, '^.*/', '') AS file FROM pg_show_all_file_settings() AS g(sourcefile, sourceline, seqno, name, setting, applied, error)) f JOIN asked q ON q.name = lower(f.name)
+     WHERE q.name <> 'event_triggers'
        AND NOT (lower(f.name) IN ('crm_tree.guard', 'session_replication_role') AND lower(f.setting) IN ('enforce', 'origin', 'local'))
+       AND NOT (q.name = 'allow_system_table_mods' AND lower(f.setting) IN ('off', 'false', 'no', '0'))
     UNION ALL
     SELECT 'kept_setting', 'fix', 'server: ' || g.name, 'Set for every session on the server''s command line, where it decides whether the wall stands. Start it without.', NULL
       FROM pg_settings g WHERE g.name IN ('session_replication_role', 'crm_tree.guard') AND g.source IN ('command line', 'environment variable') AND g.reset_val NOT IN ('enforce', 'origin', 'local')
     UNION ALL
-    SELECT 'parameter_grant', 'fix', format('%s to %s', p.parname, h.name), format('%s may set it, and with it switch off what the wall is made of.', h.name),
+    SELECT 'parameter_grant', coalesce(min(a.severity), 'fix'), format('%s to %s', p.parname, h.name), format('%s may set it, and with it switch off what the wall is made of.', h.name),
            string_agg(DISTINCT CASE WHEN x.grantor = 10 THEN format('REVOKE ALL ON PARAMETER %s FROM %s CASCADE;', q.name, h.name)
                                     ELSE crm_tree._revoking(x.privilege_type, NULL, 'PARAMETER ' || q.name, 10, x.grantee, x.grantor, p.paracl) END, ' ')
-      FROM pg_parameter_acl p CROSS JOIN LATERAL aclexplode(p.paracl) x LEFT JOIN pg_roles r ON r.oid = x.grantee
+      FROM pg_parameter_acl p CROSS JOIN LATERAL aclexplode(p.paracl) x LEFT JOIN pg_roles r ON r.oid = x.grantee LEFT JOIN asked a ON a.name = lower(p.parname)
      CROSS JOIN LATERAL (SELECT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END AS name) h
      CROSS JOIN LATERAL (SELECT string_agg(quote_ident(part), '.' ORDER BY n) AS name FROM regexp_split_to_table(p.parname, '\.') WITH ORDINALITY AS u(part, n)) q
-     WHERE (lower(p.parname) ~ '^crm_tree\.' OR lower(p.parname) = 'session_preload_libraries' OR lower(p.parname) IN (SELECT name FROM asked))
+     WHERE (lower(p.parname) ~ '^crm_tree\.' OR lower(p.parname) = 'session_preload_libraries' OR a.name IS NOT NULL)
        AND NOT coalesce(r.rolsuper, false)
      GROUP BY p.parname, h.name
     UNION ALL
@@ -1122,5 +1237,6 @@ COMMENT ON FUNCTION crm_tree.accepted_findings() IS 'What was accepted, by whom 
 REVOKE ALL ON FUNCTION crm_tree._is_before_wall(pg_policy), crm_tree._behind_wall(pg_policy), crm_tree.accepted_findings(), crm_tree._audited_tables(), crm_tree._protecting(oid[]), crm_tree._audit_tables(), crm_tree._audit_policies(), crm_tree._definer_ways(oid),
     crm_tree._audit_definers(), crm_tree._audit_keys(), crm_tree._audit_grants(), crm_tree._audit_roles(), crm_tree._audit_settings(), crm_tree._passes_walls(oid), crm_tree._with_schema(oid, boolean, text),
     crm_tree._altering(oid, text, boolean), crm_tree._revoking(text, text, text, oid, oid, oid, aclitem[]), crm_tree._reads_org(text, text), crm_tree._names_in(text), crm_tree._columns(oid, int2[]),
-    crm_tree._commenting(oid), crm_tree._restoring(oid, oid) FROM PUBLIC;
+    crm_tree._commenting(oid), crm_tree._restoring(oid, oid), crm_tree._enforcing(pg_constraint), crm_tree._is_packaged(oid, oid),
+    crm_tree._path_of(text[]), crm_tree._pins_path(text[]), crm_tree._pinning(text[], name[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION crm_tree.accepted_findings() TO pg_monitor;

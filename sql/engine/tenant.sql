@@ -186,6 +186,8 @@ REVOKE ALL ON FUNCTION crm_tree._wall_event(text, regclass, text) FROM PUBLIC;
 CREATE FUNCTION crm_tree._wall_event_logged(kind text, relation regclass, detail text) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- Loads the library, which is to see the next statement planned.
+    PERFORM crm_tree.is_bound();
     PERFORM crm_tree._wall_event($1, $2, $3);
     RAISE LOG 'crm_tree: % %: %', $1, coalesce($2::text, ''), $3;
 END

@@ -76,12 +76,12 @@ CREATE FUNCTION crm_tree._wall_shape(relation oid, org_column name) RETURNS text
 $$;
 COMMENT ON FUNCTION crm_tree._wall_shape(oid, name) IS 'Private: the condition of a wall as _policy_shape() shows it.';
 
-CREATE FUNCTION crm_tree._changes_column(key pg_constraint, number int2) RETURNS boolean
+CREATE FUNCTION crm_tree._changes_column(key pg_constraint, number int2, actions "char"[]) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT $2 = ANY ($1.conkey) AND ($1.confupdtype IN ('c', 'n', 'd') OR $1.confdeltype IN ('n', 'd') AND $2 = ANY (coalesce($1.confdelsetcols, $1.conkey)))
+    SELECT $2 = ANY ($1.conkey) AND ($1.confupdtype = ANY ($3) OR $1.confdeltype <> 'c' AND $1.confdeltype = ANY ($3) AND $2 = ANY (coalesce($1.confdelsetcols, $1.conkey)))
 $$;
-COMMENT ON FUNCTION crm_tree._changes_column(pg_constraint, int2) IS 'Private: does what a foreign key does on update or delete change this column?';
-REVOKE ALL ON FUNCTION crm_tree._changes_column(pg_constraint, int2) FROM PUBLIC;
+COMMENT ON FUNCTION crm_tree._changes_column(pg_constraint, int2, "char"[]) IS 'Private: does one of these actions of a foreign key change this column, on update or delete?';
+REVOKE ALL ON FUNCTION crm_tree._changes_column(pg_constraint, int2, "char"[]) FROM PUBLIC;
 
 CREATE FUNCTION crm_tree._wall_faults(relations oid[] DEFAULT NULL) RETURNS TABLE (relation oid, root oid, org_column name, fault text)
     LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
@@ -137,13 +137,14 @@ BEGIN
         SELECT 'policy_before_wall' WHERE EXISTS (
             SELECT FROM pg_policy p WHERE p.polrelid = m.relation AND NOT p.polpermissive AND p.polname::text COLLATE "C" < 'crm_tree_wall')
         UNION ALL
-        -- Whoever writes to a table without a wall would move rows from org to org: a foreign key's action goes past row security.
+        -- Whoever writes to a table without a wall would move rows from org to org: a foreign key's action goes past row security. Of a
+        -- default nobody has asked whose org it is.
         SELECT 'org_key' WHERE EXISTS (
             SELECT FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = m.relation AND a.attname = m.org_column
-             WHERE k.conrelid = m.relation AND k.contype = 'f' AND crm_tree._changes_column(k, a.attnum)
-               AND NOT EXISTS (
+             WHERE k.conrelid = m.relation AND k.contype = 'f' AND crm_tree._changes_column(k, a.attnum, '{c,n,d}')
+               AND (crm_tree._changes_column(k, a.attnum, '{d}') OR NOT EXISTS (
                    SELECT FROM crm_tree._wall_family(ARRAY[k.confrelid]) f JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attname = f.org_column
-                     JOIN unnest(k.conkey, k.confkey) AS u(ours, theirs) ON u.ours = a.attnum AND u.theirs = b.attnum))
+                     JOIN unnest(k.conkey, k.confkey) AS u(ours, theirs) ON u.ours = a.attnum AND u.theirs = b.attnum)))
         UNION ALL
         SELECT 'outer_parent' WHERE EXISTS (
             SELECT FROM pg_inherits i WHERE i.inhrelid = m.relation AND (i.inhparent, m.org_column) NOT IN (SELECT w.relation, w.org_column FROM walled w))
@@ -216,7 +217,7 @@ CREATE FUNCTION crm_tree._fault_shown(fault text, org_column name) RETURNS text
         WHEN 'truncate_trigger_off' THEN 'the trigger that refuses TRUNCATE is disabled'
         WHEN 'org_nullable' THEN format('its org column "%s" may be null', $2)
         WHEN 'org_column' THEN format('its org column "%s" is gone', $2)
-        WHEN 'org_key' THEN format('a foreign key changes its org column "%s" with a table that has no wall of the same org', $2)
+        WHEN 'org_key' THEN format('a foreign key changes its org column "%s" with a table that has no wall of the same org, or to its default', $2)
         WHEN 'rewrite_rule' THEN 'it has a rewrite rule, which runs past row security in cascades'
         WHEN 'outer_parent' THEN 'it can be read through a parent without this wall'
         WHEN 'temporary_type' THEN 'it is of a temporary type, and would go with that'
@@ -236,7 +237,7 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'the wall of table % does not stand: table %: %', $1::regclass, fault.relation::regclass, crm_tree._fault_shown(fault.fault, fault.org_column)
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = CASE fault.fault
-                WHEN 'org_key' THEN 'Protect the table that the key refers to first, or make the key anew without ON UPDATE.'
+                WHEN 'org_key' THEN 'Protect the table that the key refers to first, or make the key anew without ON UPDATE, and without SET of the org column.'
                 WHEN 'rewrite_rule' THEN 'DROP RULE first; a trigger can do the same.'
                 ELSE 'Something changed it while it was put up. Look for event triggers of your own.' END;
     END IF;
@@ -252,9 +253,19 @@ COMMENT ON FUNCTION crm_tree._wall_stands(oid) IS 'Private: from here on the wal
 
 CREATE FUNCTION crm_tree._wall_fell(root oid) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held record;
 BEGIN
     DELETE FROM crm_tree.wall_standing s
      WHERE s.relation = $1 OR NOT EXISTS (SELECT FROM crm_tree._wall_family() f WHERE f.relation = s.relation);
+    SELECT k.conrelid::regclass AS relation, k.conname INTO held
+      FROM pg_constraint k JOIN crm_tree.wall_standing s ON s.relation = k.conrelid
+     WHERE k.contype = 'f' AND k.confrelid = $1 AND EXISTS (SELECT FROM crm_tree._wall_faults(ARRAY[k.conrelid]) f WHERE f.relation = k.conrelid AND f.fault = 'org_key')
+     ORDER BY k.conrelid, k.conname LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the wall of table % holds that of table %, whose foreign key "%" changes the org with it', $1::regclass, held.relation, held.conname
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('First SELECT crm_tree.unprotect(%L), or make the key anew without ON UPDATE.', held.relation);
+    END IF;
     PERFORM crm_tree._wall_event_logged('unprotect', $1::regclass, 'the wall was taken down');
 END
 $$;
@@ -431,7 +442,7 @@ BEGIN
 
     -- Tables with an org column in a watched schema; those below others behind them.
     FOR found IN
-        SELECT c.oid, w.action, w.org_column, top.oid AS top
+        SELECT c.oid, c.relkind, w.action, w.org_column, top.oid AS top
           FROM pg_class c JOIN crm_tree.watched_schema w ON w.namespace = c.relnamespace
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = w.org_column AND NOT a.attisdropped
          CROSS JOIN LATERAL (
@@ -440,14 +451,15 @@ BEGIN
                  UNION ALL
                  SELECT i.inhparent, up.level + 1 FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
              SELECT up.oid, up.level FROM up ORDER BY up.level DESC, up.oid LIMIT 1) AS top
-         WHERE altered AND c.oid = ANY (below) AND c.relkind IN ('r', 'p')
+         WHERE altered AND c.oid = ANY (below) AND c.relkind IN ('r', 'p', 'f')
          ORDER BY top.level, c.oid
     LOOP
         CONTINUE WHEN EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[found.oid]));
         shown := format('table %s has an org column "%s" and no wall', found.oid::regclass, found.org_column);
-        -- Below a table without a wall no wall would stand, and that table was not touched.
-        IF lenient OR found.action = 'warn' OR found.action = 'protect' AND found.top <> found.oid THEN
-            PERFORM crm_tree._wall_alarm('unwalled', found.oid, shown, format('SELECT crm_tree.protect(%L, %L);', found.top::regclass, found.org_column));
+        -- Below a table without a wall no wall would stand, and that table was not touched; a foreign one cannot have any.
+        IF lenient OR found.action = 'warn' OR found.action = 'protect' AND (found.top <> found.oid OR found.relkind = 'f') THEN
+            PERFORM crm_tree._wall_alarm('unwalled', found.oid, shown, CASE WHEN found.relkind = 'f' THEN 'A foreign table cannot have row security: grant it to nobody.'
+                                                                            ELSE format('SELECT crm_tree.protect(%L, %L);', found.top::regclass, found.org_column) END);
         ELSIF found.action = 'protect' THEN
             PERFORM crm_tree.protect(found.oid::regclass, found.org_column::text);
             PERFORM crm_tree._wall_event_logged('protected', found.oid::regclass, 'made in a watched schema: the wall was put up');
@@ -475,7 +487,8 @@ BEGIN
        AND NOT EXISTS (SELECT FROM crm_tree._wall_family(ARRAY[NEW.relation])) THEN
         RAISE EXCEPTION 'table % has an org column "%" and no wall, which its schema does not allow', NEW.relation::regclass, NEW.org_column
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = format('In the same transaction: SELECT crm_tree.protect(%L, %L);', NEW.relation::regclass, NEW.org_column);
+                  HINT = CASE WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = NEW.relation AND c.relkind = 'f') THEN 'A foreign table cannot have row security: keep its rows in a table of this database.'
+                              ELSE format('In the same transaction: SELECT crm_tree.protect(%L, %L);', NEW.relation::regclass, NEW.org_column) END;
     END IF;
     RETURN NULL;
 END
@@ -499,7 +512,14 @@ DECLARE
     lent    record;
 BEGIN
     IF TG_TAG = 'ALTER SCHEMA' THEN
-        UPDATE crm_tree.watched_schema s SET schema = n.nspname FROM pg_namespace n WHERE n.oid = s.namespace AND n.nspname <> s.schema;
+        FOR lent IN
+            UPDATE crm_tree.watched_schema s SET schema = n.nspname
+              FROM crm_tree.watched_schema was JOIN pg_namespace n ON n.oid = was.namespace
+             WHERE s.schema = was.schema AND n.nspname <> was.schema RETURNING was.schema AS was, s.schema AS is
+        LOOP
+            PERFORM crm_tree._wall_alarm('watch', NULL, format('schema %I, which is watched, was renamed to %I: another of its old name is not watched', lent.was, lent.is),
+                                         format('SELECT crm_tree.watch_schema(%L, …);', lent.was));
+        END LOOP;
         RETURN;
     END IF;
     -- Of an extension's own script: its business.
@@ -579,14 +599,20 @@ CREATE FUNCTION crm_tree._watch_drop() RETURNS event_trigger
 DECLARE
     named  oid[];
     locked oid[];
+    ended  name;
 BEGIN
     -- A snapshot that is kept may not show the registry's rows of what is gone.
     PERFORM crm_tree._expect_current_walls(ARRAY(
         SELECT d.objid FROM pg_event_trigger_dropped_objects() d WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.object_type IN ('table', 'foreign table')));
     DELETE FROM crm_tree.wall_standing s USING pg_event_trigger_dropped_objects() d
      WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND s.relation = d.objid;
-    DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
-     WHERE d.classid = 'pg_namespace'::regclass AND s.namespace = d.objid;
+    FOR ended IN
+        DELETE FROM crm_tree.watched_schema s USING pg_event_trigger_dropped_objects() d
+         WHERE d.classid = 'pg_namespace'::regclass AND s.namespace = d.objid RETURNING s.schema
+    LOOP
+        PERFORM crm_tree._wall_alarm('watch', NULL, format('schema %I was dropped, and is watched no more', ended),
+                                     format('Where it is made again: SELECT crm_tree.watch_schema(%L, …);', ended));
+    END LOOP;
     -- Not by a query, which a snapshot that is kept answers with the names of its time; a temporary one's is not that of its schema.
     SELECT array_agg(DISTINCT t.oid) INTO named
       FROM pg_event_trigger_dropped_objects() d
@@ -744,7 +770,7 @@ $$;
 COMMENT ON FUNCTION crm_tree.unwatch_schema(text) IS 'Ends watch_schema(); false where it was not watched.';
 
 CREATE FUNCTION crm_tree.check_restore() RETURNS TABLE (code text, object text, detail text, fix text)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on SET quote_all_identifiers = off AS $$
 DECLARE
     off record;
 BEGIN
