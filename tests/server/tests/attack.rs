@@ -31,6 +31,16 @@ CREATE TABLE app.fact_1 PARTITION OF app.fact FOR VALUES FROM ('2026-01-01') TO 
 CREATE TABLE app.fact_2 PARTITION OF app.fact FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
 CREATE TABLE app.note (org int, id int, secret text, PRIMARY KEY (org, id));
 CREATE TABLE app.note_long (pages int) INHERITS (app.note);
+-- By indexes that find rows roughly, order them, or hold one org alone.
+CREATE TABLE app.rough (org int, id int, secret text COLLATE \"C\", ring circle, place point, PRIMARY KEY (org, id));
+CREATE INDEX ON app.rough (secret);
+CREATE INDEX ON app.rough USING hash (secret);
+CREATE INDEX ON app.rough USING brin (org, secret);
+CREATE INDEX ON app.rough USING gist (ring);
+CREATE INDEX ON app.rough USING spgist (place);
+CREATE INDEX ON app.rough (secret) WHERE org = 1;
+CREATE INDEX ON app.rough (secret) WHERE org = 2;
+INSERT INTO app.rough SELECT o, i, format('secret-of-%s-r%s', o, i), circle(point(100 * o + i, 0), 1), point(100 * o + i, 0) FROM generate_series(1, 2) o, generate_series(1, 30) i;
 INSERT INTO app.account SELECT o, i, NULLIF(i / 3, 0), format('secret-of-%s-a%s', o, i) FROM generate_series(1, 2) o, generate_series(1, 25) i;
 INSERT INTO app.task SELECT o, i, 1 + i % 25, format('secret-of-%s-t%s', o, i) FROM generate_series(1, 2) o, generate_series(1, 30) i;
 INSERT INTO app.step SELECT o, i, 1 + i % 30, format('secret-of-%s-s%s', o, i) FROM generate_series(1, 2) o, generate_series(1, 40) i;
@@ -38,7 +48,7 @@ INSERT INTO app.fact SELECT o, date '2026-01-01' + i, i, format('secret-of-%s-f%
 INSERT INTO app.note SELECT o, i, format('secret-of-%s-n%s', o, i) FROM generate_series(1, 2) o, generate_series(1, 10) i;
 INSERT INTO app.note_long SELECT o, i + 100, format('secret-of-%s-l%s', o, i), i FROM generate_series(1, 2) o, generate_series(1, 10) i;
 SELECT crm_tree.attach_tree('app.account', 'id', 'parent', 'org', history => true);
-SELECT crm_tree.protect(t::regclass, 'org') FROM unnest('{app.account,app.task,app.step,app.fact,app.note}'::text[]) t;
+SELECT crm_tree.protect(t::regclass, 'org') FROM unnest('{app.account,app.task,app.step,app.fact,app.note,app.rough}'::text[]) t;
 CREATE VIEW app.of_owner AS SELECT org, id, secret FROM app.account;
 CREATE VIEW app.of_invoker WITH (security_invoker = true) AS SELECT t.org, t.id, s.secret FROM app.task t LEFT JOIN app.step s ON s.task = t.id;
 CREATE FUNCTION app.definer() RETURNS TABLE (org int, id int, secret text) LANGUAGE sql SECURITY DEFINER AS 'SELECT org, id, secret FROM app.note';
@@ -60,6 +70,40 @@ CREATE OPERATOR lair.<<< (LEFTARG = text, RIGHTARG = text, FUNCTION = lair.leak,
 -- Says now this and now that; and tells of an org, without a look at any row.
 CREATE FUNCTION lair.lies() RETURNS int STABLE LANGUAGE plpgsql COST 0.0000001 AS 'BEGIN RETURN 1 + floor(random() * 2); END';
 CREATE FUNCTION lair.tells(int) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS 'BEGIN RAISE NOTICE ''there is secret-of-%'', $1; RETURN true; END';
+-- Says the bound org a number of times, and the other from then on; is counted; is here, and from then on there.
+CREATE FUNCTION lair.turns() RETURNS int STABLE LANGUAGE plpgsql AS $$
+DECLARE
+    calls int := current_setting('lair.turned')::int;
+BEGIN
+    PERFORM set_config('lair.turned', (calls + 1)::text, true);
+    RETURN CASE WHEN calls < current_setting('lair.truths')::int THEN crm_tree.current_org_bigint() ELSE 3 - crm_tree.current_org_bigint() END;
+END $$;
+CREATE FUNCTION lair.counts(answer text) RETURNS text STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lair.counted', (current_setting('lair.counted')::int + 1)::text, true);
+    RETURN answer;
+END $$;
+CREATE FUNCTION lair.moves() RETURNS point STABLE LANGUAGE plpgsql AS 'BEGIN RETURN point(300 * random(), 0); END';
+CREATE FUNCTION lair.asked(question text, word text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    answer text;
+BEGIN
+    PERFORM set_config('lair.turned', '0', true), set_config('lair.counted', '0', true);
+    BEGIN
+        EXECUTE replace(question, '%', quote_literal(word)) INTO answer;
+    EXCEPTION WHEN OTHERS THEN
+        answer := SQLSTATE;
+    END;
+    RETURN concat(answer, ' by ', current_setting('lair.counted'));
+END $$;
+-- Is anything else for a word that is there than for one that is not?
+CREATE FUNCTION lair.differs(question text, there text, nowhere text, truths int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lair.truths', truths::text, true);
+    IF lair.asked(question, there) <> lair.asked(question, nowhere) THEN
+        RAISE NOTICE 'there is %', there;
+    END IF;
+END $$;
 CREATE VIEW lair.mine AS SELECT org, id, secret FROM app.fact WHERE lair.leak(secret);
 CREATE FUNCTION lair.look() RETURNS TABLE (org int, id int, secret text) LANGUAGE plpgsql AS
     'BEGIN RETURN QUERY SELECT a.org, a.id, t.secret FROM app.account a LEFT JOIN app.task t ON t.account = a.id; END';
@@ -71,7 +115,7 @@ const UNDER_THE_GUARD: &str = "
 CREATE TRIGGER told AFTER DELETE ON app.task FOR EACH ROW EXECUTE FUNCTION app.tell();
 CREATE TRIGGER told AFTER DELETE ON app.step FOR EACH ROW EXECUTE FUNCTION app.tell();";
 
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "app.account",
     "app.task",
     "app.step",
@@ -80,6 +124,7 @@ const SOURCES: [&str; 14] = [
     "app.note",
     "ONLY app.note",
     "app.note_long",
+    "app.rough",
     "app.of_owner",
     "app.of_invoker",
     "lair.mine",
@@ -227,9 +272,40 @@ impl Writer<'_> {
         }
     }
 
+    /// A question whose answer, or its price, would tell what the other org has.
+    fn question(&mut self) -> String {
+        let (other, n, truths) = (self.other, self.rng.random_range(1..=30), self.rng.random_range(0..8));
+        let mut switch = || self.pick(&["on", "off"]).to_owned();
+        let (index, bitmap, only) = (switch(), switch(), switch());
+        let condition = self.pick(&[
+            "a.secret = lair.counts(%)",
+            "a.secret = % AND a.secret <= lair.counts('z')",
+            "a.secret >= % AND a.secret <= lair.counts('z')",
+            "a.secret >= lair.counts(%)",
+            "a.ring @> point(0, length(lair.counts(%)))",
+            "a.place <@ box(point(0, -1), point(300, length(lair.counts(%))))",
+            "a.id > 0 AND CASE WHEN a.secret = % THEN lair.counts('') = '' END",
+        ]);
+        let org =
+            self.pick(&["true", "a.org = lair.turns()", "lair.turns() = a.org", "a.org = 1", "a.org = 2"]);
+        let rows = self.pick(&[
+            "SELECT count(*) FROM app.rough a WHERE",
+            "SELECT count(*) FROM app.account b LEFT JOIN app.rough a ON a.id = b.id AND",
+            "SELECT max(a.secret) FROM app.rough a WHERE",
+            "WITH u AS (UPDATE app.rough a SET id = a.id WHERE false RETURNING id) SELECT count(*) FROM u, app.rough a WHERE",
+            "SELECT count(*) FROM (SELECT FROM app.rough a ORDER BY a.place <-> point(3, 4)) b, app.rough a WHERE",
+            "SELECT count(*) FROM (SELECT FROM app.rough a ORDER BY a.ring <-> lair.moves()) b, app.rough a WHERE",
+        ]);
+        format!(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = {index}; SET LOCAL enable_bitmapscan = {bitmap}; SET LOCAL enable_indexonlyscan = {only};
+             SELECT lair.differs($q${rows} {condition} AND {org}$q$, 'secret-of-{other}-r{n}', 'secret-of-{other}-r{n}!', {truths});
+             SET LOCAL enable_seqscan = on"
+        )
+    }
+
     fn statement(&mut self, n: u64) -> String {
         let select = self.select();
-        match self.rng.random_range(0..32) {
+        match self.rng.random_range(0..36) {
             0..=11 => select,
             12..=20 => self.write(),
             21 => self.forge(),
@@ -247,6 +323,7 @@ impl Writer<'_> {
                 "DO $$ DECLARE r record; BEGIN FOR r IN {select} LOOP RAISE NOTICE 'looped %', r; END LOOP;
                  EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'caught % %', SQLERRM, (SELECT string_agg(secret, ' ') FROM app.note); END $$"
             ),
+            31..=34 => self.question(),
             30 => format!("EXPLAIN (ANALYZE, COSTS off, TIMING off) {select}"),
             _ => format!("CREATE TEMP TABLE t{n} ON COMMIT DROP AS SELECT secret FROM {} a; TABLE t{n}", self.source()),
         }
@@ -302,7 +379,7 @@ SELECT md5(string_agg(line, E'\\n' ORDER BY line) FILTER (WHERE org = 1)), md5(s
        count(*) FILTER (WHERE secret NOT LIKE 'secret-of-' || org || '-%')
   FROM (SELECT org, secret, 'a' || a::text AS line FROM app.account a UNION ALL SELECT org, secret, 't' || t::text FROM app.task t
         UNION ALL SELECT org, secret, 's' || s::text FROM app.step s UNION ALL SELECT org, secret, 'f' || f::text FROM app.fact f
-        UNION ALL SELECT org, secret, 'n' || n::text FROM app.note n) every";
+        UNION ALL SELECT org, secret, 'n' || n::text FROM app.note n UNION ALL SELECT org, secret, 'r' || r::text FROM app.rough r) every";
 
 fn referee(client: &mut Client) -> [Option<String>; 2] {
     let row = client.query_one(REFEREE, &[]).unwrap();
