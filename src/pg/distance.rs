@@ -6,12 +6,23 @@
 use super::planned::bare;
 use super::relation;
 use crate::error::Refusal;
-use pgrx::pg_sys::{self, List, Node, Oid};
+use pgrx::pg_sys::{self, List, Node, NodeTag, Oid};
 use pgrx::prelude::*;
 use std::ffi::c_void;
 
 const LANGUAGE_INTERNAL: u32 = 12;
 const LANGUAGE_C: u32 = 13;
+const ALWAYS_WRITTEN_ALIKE: [u32; 9] = [
+    pg_sys::F_TEXTOUT,
+    pg_sys::F_VARCHAROUT,
+    pg_sys::F_BPCHAROUT,
+    pg_sys::F_UUID_OUT,
+    pg_sys::F_INT2OUT,
+    pg_sys::F_INT4OUT,
+    pg_sys::F_INT8OUT,
+    pg_sys::F_NUMERIC_OUT,
+    pg_sys::F_BOOLOUT,
+];
 
 /// Raises where it can be different.
 ///
@@ -30,12 +41,23 @@ unsafe extern "C-unwind" fn computes_differently(node: *mut Node, context: *mut 
     // SAFETY: nodes of the plan's; PostgreSQL's walkers are given what they give.
     unsafe {
         !node.is_null()
-            && (pg_sys::check_functions_in_node(node, Some(is_changeable), context)
+            && (is_of_session(node)
+                || pg_sys::check_functions_in_node(node, Some(is_changeable), context)
                 || bare::expression_tree_walker(node, computes_differently, context))
     }
 }
 
-/// What PostgreSQL or an extension calls immutable, and the time of the transaction, are the same at every row.
+/// The user and the schema can be others at the next row; CURRENT_TIMESTAMP and its like cannot.
+unsafe fn is_of_session(node: *const Node) -> bool {
+    // SAFETY: the node is read as what its tag says.
+    unsafe {
+        (*node).type_ == NodeTag::T_SQLValueFunction
+            && (*node.cast::<pg_sys::SQLValueFunction>()).op >= pg_sys::SQLValueFunctionOp::SVFOP_CURRENT_ROLE
+    }
+}
+
+/// What PostgreSQL or an extension calls immutable, and the time of the transaction, are the same at every row. But not
+/// how a value is written, which goes by settings (`bytea_output`, `extra_float_digits`) that can be set at any row.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_changeable(function: Oid, _context: *mut c_void) -> bool {
     if [pg_sys::F_NOW, pg_sys::F_STATEMENT_TIMESTAMP].contains(&function.to_u32()) {
@@ -48,7 +70,11 @@ unsafe extern "C-unwind" fn is_changeable(function: Oid, _context: *mut c_void) 
             return true;
         }
         let proc = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>();
-        let is_sure = proc.provolatile as u8 == pg_sys::PROVOLATILE_IMMUTABLE
+        let writes = proc.prorettype == pg_sys::CSTRINGOID
+            && !ALWAYS_WRITTEN_ALIKE.contains(&function.to_u32())
+            || function.to_u32() == pg_sys::F_QUOTE_IDENT;
+        let is_sure = !writes
+            && proc.provolatile as u8 == pg_sys::PROVOLATILE_IMMUTABLE
             && [LANGUAGE_INTERNAL, LANGUAGE_C].contains(&proc.prolang.to_u32());
         pg_sys::ReleaseSysCache(tuple);
         !is_sure

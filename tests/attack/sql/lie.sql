@@ -151,6 +151,9 @@ SELECT guess, lair.counted('SELECT count(*) FROM (SELECT FROM app.rough ORDER BY
   FROM unnest('{99,101}'::int[]) AS guess CROSS JOIN set_config('lair.guess', guess::text, true);
 SELECT lair.counted('SELECT count(*) FROM (SELECT FROM app.rough ORDER BY round <-> (SELECT lair.moves())) AS near') AS once,
        lair.counted('SELECT count(*) FROM (SELECT FROM app.rough ORDER BY round <-> point(1, 2)) AS near') AS constant;
+SELECT q AS operand, lair.told(format('SELECT count(*) FROM (SELECT FROM app.rough ORDER BY round <-> %s) AS near', q)) ~ 'distance' AS refused
+  FROM unnest(ARRAY['point(length((SELECT ''ab''::bytea)::text), 0)', 'point(length((SELECT 0.1::float8)::text), 0)', 'point(length(CURRENT_SCHEMA::text), 0)',
+                    'point(length(current_setting(''lair.guess'')), 0)', 'point(length((SELECT 7)::text), 0)', 'point((SELECT 7), 0)', 'point(extract(year FROM CURRENT_DATE)::float8, 0)']) AS q;
 COMMIT;
 -- SHOULD GAIN NOTHING: in a session's first statement, which the library is not there to see where it is not preloaded
 \c - mallory_the_app_user
