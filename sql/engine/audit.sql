@@ -917,19 +917,20 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
            -- It would lend the new owner's rights.
            CASE WHEN NOT p.prosecdef THEN
                format('ALTER ROUTINE %s OWNER TO %s;', p.oid::regprocedure, (SELECT o.name FROM holder o WHERE o.oid = CASE WHEN count(DISTINCT c.owner) > 1 THEN 10 ELSE min(c.owner::bigint)::oid END)) END
-      FROM audited c
+      FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner AND NOT r.rolsuper AND NOT r.rolbypassrls JOIN holder h ON h.oid = r.oid
      CROSS JOIN LATERAL (
-         SELECT 'pg_constraint'::regclass, k.oid, 'check ' || quote_ident(k.conname) FROM pg_constraint k WHERE k.conrelid = c.relation AND k.contype = 'c'
-         UNION ALL SELECT 'pg_attrdef', f.oid, 'column ' || quote_ident(t.attname) FROM pg_attrdef f JOIN pg_attribute t ON t.attrelid = f.adrelid AND t.attnum = f.adnum WHERE f.adrelid = c.relation
-         UNION ALL SELECT 'pg_class', i.indexrelid, 'index ' || i.indexrelid::regclass FROM pg_index i WHERE i.indrelid = c.relation
-         UNION ALL SELECT 'pg_class', c.relation, 'partition key'
-         UNION ALL SELECT 'pg_trigger', g.oid, 'trigger ' || quote_ident(g.tgname) FROM pg_trigger g WHERE g.tgrelid = c.relation AND NOT g.tgisinternal
-         UNION ALL SELECT 'pg_policy', y.oid, 'policy ' || quote_ident(y.polname) FROM pg_policy y WHERE y.polrelid = c.relation
-         UNION ALL SELECT 'pg_statistic_ext', x.oid, 'statistics ' || quote_ident(x.stxname) FROM pg_statistic_ext x WHERE x.stxrelid = c.relation) AS e(class, oid, name)
-      JOIN pg_depend d ON d.classid = e.class AND d.objid = e.oid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
-      LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
-      JOIN pg_proc p ON p.oid = coalesce(o.oprcode::oid, d.refobjid) JOIN holder h ON h.oid = p.proowner
-     WHERE c.walled AND p.proowner <> c.owner AND NOT crm_tree._passes_walls(p.proowner)
+         SELECT d.classid, d.objid FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+         UNION ALL SELECT d.classid, d.objid FROM pg_operator o JOIN pg_depend d ON d.refclassid = 'pg_operator'::regclass AND d.refobjid = o.oid WHERE o.oprcode = p.oid) AS d
+     CROSS JOIN LATERAL (
+         SELECT k.conrelid, 'check ' || quote_ident(k.conname) FROM pg_constraint k WHERE d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+         UNION ALL SELECT f.adrelid, 'column ' || quote_ident(t.attname) FROM pg_attrdef f JOIN pg_attribute t ON t.attrelid = f.adrelid AND t.attnum = f.adnum WHERE d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+         UNION ALL SELECT i.indrelid, 'index ' || i.indexrelid::regclass FROM pg_index i WHERE d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+         UNION ALL SELECT d.objid, 'partition key' WHERE d.classid = 'pg_class'::regclass
+         UNION ALL SELECT g.tgrelid, 'trigger ' || quote_ident(g.tgname) FROM pg_trigger g WHERE d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
+         UNION ALL SELECT y.polrelid, 'policy ' || quote_ident(y.polname) FROM pg_policy y WHERE d.classid = 'pg_policy'::regclass AND y.oid = d.objid
+         UNION ALL SELECT x.stxrelid, 'statistics ' || quote_ident(x.stxname) FROM pg_statistic_ext x WHERE d.classid = 'pg_statistic_ext'::regclass AND x.oid = d.objid) AS e(relation, name)
+      JOIN audited c ON c.relation = e.relation
+     WHERE c.walled AND p.proowner <> c.owner
      GROUP BY p.oid, p.prosecdef, h.name
     UNION ALL
     SELECT 'temp_tables', 'accept', quote_ident(d.datname) || ' for ' || h.name,
