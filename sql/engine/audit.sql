@@ -986,13 +986,15 @@ CREATE FUNCTION crm_tree._audit_grants() RETURNS TABLE (code text, severity text
                         WHERE y.grantee IN (0, x.grantee))
      GROUP BY a.code, a.detail, h.name, p.oid
     UNION ALL
-    SELECT 'catalog_grant', 'fix', format('%s to %s', c.oid::regclass, h.name), format('%s has rights on the catalog that the server gives to superusers alone: it tells of every org, and of every role.', h.name),
+    SELECT 'catalog_grant', CASE WHEN c.relname IN ('pg_statistic', 'pg_statistic_ext_data', 'pg_largeobject') THEN 'fix' ELSE 'accept' END, format('%s to %s', c.oid::regclass, h.name),
+           format(CASE WHEN c.relname IN ('pg_statistic', 'pg_statistic_ext_data', 'pg_largeobject') THEN 'It holds values of every org, and %s has rights on it that the server gives to superusers alone.'
+                       ELSE '%s has rights on the catalog that the server gives to superusers alone.' END, h.name),
            string_agg(crm_tree._revoking(x.privilege_type, NULL, format('TABLE %s', c.oid::regclass), c.relowner, x.grantee, x.grantor, c.relacl), ' ')
       FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) x JOIN holder h ON h.oid = x.grantee
      WHERE c.relnamespace = 'pg_catalog'::regnamespace AND x.grantee <> c.relowner AND NOT h.rolsuper
        AND NOT EXISTS (SELECT FROM pg_init_privs i CROSS JOIN LATERAL aclexplode(i.initprivs) y
                         WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0 AND y.grantee = x.grantee AND y.privilege_type = x.privilege_type)
-     GROUP BY c.oid, h.name
+     GROUP BY c.oid, c.relname, h.name
     UNION ALL
     SELECT 'service_door', 'accept', quote_ident(g.role_name), 'It may read every org through the service door, where it is logged.', format('SELECT crm_tree.revoke_service_door(%L);', g.role_name)
       FROM crm_tree.door_grant g JOIN pg_roles r ON r.oid = g.role AND r.rolname = g.role_name
