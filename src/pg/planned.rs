@@ -70,7 +70,7 @@ pub fn init() {
     enforced::init();
 }
 
-/// Is the statement that is being planned one that we see to? What a call in it loads the library for is not.
+/// Is the statement that is being planned one that we see to? One in whose planning a call has loaded the library is not.
 pub(super) fn is_seen() -> bool {
     // SAFETY: a backend has one thread.
     unsafe { DEPTH > 0 }
