@@ -9,15 +9,15 @@
 
 use super::planned::bare;
 use super::protected::{self, Standing};
-use super::{distance, frames, relation, role};
+use super::{distance, frames, relation, role, sought};
 use pgrx::pg_sys::{self, List, Node, NodeTag, Oid, Plan, PlannedStmt, RangeTblEntry, Scan};
 use pgrx::prelude::*;
 
-/// Where the org column of a scanned table is found: as a column of the table, or of the index that alone is read.
+/// Where the org column of a scanned table is found: as a column of the table, or of an index.
 #[derive(Clone, Copy)]
-struct Place {
-    varno: i32,
-    number: i16,
+pub(super) struct Place {
+    pub varno: i32,
+    pub number: i16,
 }
 
 /// Where a call of `current_org…()` stands that is asked of rows, in place of where it stands in a text. Of what is stored
@@ -144,36 +144,32 @@ unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
                 let scan = &mut *plan.cast::<pg_sys::IndexScan>();
                 mark_all(scan.indexqual);
                 mark_all(scan.indexqualorig);
-                let by = Found {
-                    by: scan.indexqualorig,
-                    // A B-tree is sure of what it finds.
-                    asked_again: if access_method(scan.indexid) == pg_sys::BTREE_AM_OID {
-                        std::ptr::null_mut()
-                    } else {
-                        &raw mut scan.indexqualorig
-                    },
-                    distances: scan.indexorderbyorig,
-                };
-                look_at_scan(stmt, plan, &by);
+                let mut found = Found::nowhere();
+                (found.index, found.sought) = (scan.indexid, scan.indexqual);
+                (found.by, found.distances) = (scan.indexqualorig, scan.indexorderbyorig);
+                // A B-tree is sure of what it finds.
+                if access_method(scan.indexid) != pg_sys::BTREE_AM_OID {
+                    found.asked_again = &raw mut scan.indexqualorig;
+                }
+                look_at_scan(stmt, plan, &found);
             }
             NodeTag::T_IndexOnlyScan => {
                 let scan = &mut *plan.cast::<pg_sys::IndexOnlyScan>();
                 mark_all(scan.indexqual);
                 mark_all(scan.recheckqual);
-                let by =
-                    Found { by: scan.indexqual, asked_again: &raw mut scan.recheckqual, ..Found::nowhere() };
-                look_at_scan(stmt, plan, &by);
+                let mut found = Found::nowhere();
+                (found.index, found.sought, found.by) = (scan.indexid, scan.indexqual, scan.indexqual);
+                found.asked_again = &raw mut scan.recheckqual;
+                look_at_scan(stmt, plan, &found);
             }
             NodeTag::T_BitmapIndexScan => mark_all((*plan.cast::<pg_sys::BitmapIndexScan>()).indexqual),
             NodeTag::T_BitmapHeapScan => {
                 let scan = &mut *plan.cast::<pg_sys::BitmapHeapScan>();
                 mark_all(scan.bitmapqualorig);
-                let by = Found {
-                    by: scan.bitmapqualorig,
-                    asked_again: &raw mut scan.bitmapqualorig,
-                    ..Found::nowhere()
-                };
-                look_at_scan(stmt, plan, &by);
+                let mut found = Found::nowhere();
+                (found.bitmap, found.by) = ((*plan).lefttree, scan.bitmapqualorig);
+                found.asked_again = &raw mut scan.bitmapqualorig;
+                look_at_scan(stmt, plan, &found);
             }
             NodeTag::T_CustomScan => {
                 let scan = &*plan.cast::<pg_sys::CustomScan>();
@@ -198,9 +194,12 @@ unsafe fn visit(stmt: *const PlannedStmt, plan: *mut Plan) {
     }
 }
 
-/// How an index comes in: what it finds rows by, where the executor asks that again of each row, before any other
-/// condition, and what it orders them by.
+/// How an index comes in: which, and what it is sought by, or the bitmap that several make; what that means of rows; where
+/// the executor asks it again of each row, before any other condition; and what the rows are ordered by.
 struct Found {
+    index: Oid,
+    sought: *mut List,
+    bitmap: *mut Plan,
     by: *mut List,
     asked_again: *mut *mut List,
     distances: *mut List,
@@ -208,7 +207,14 @@ struct Found {
 
 impl Found {
     fn nowhere() -> Self {
-        Found { by: std::ptr::null_mut(), asked_again: std::ptr::null_mut(), distances: std::ptr::null_mut() }
+        Found {
+            index: Oid::INVALID,
+            sought: std::ptr::null_mut(),
+            bitmap: std::ptr::null_mut(),
+            by: std::ptr::null_mut(),
+            asked_again: std::ptr::null_mut(),
+            distances: std::ptr::null_mut(),
+        }
     }
 }
 
@@ -224,7 +230,18 @@ unsafe fn look_at_scan(stmt: *const PlannedStmt, plan: *mut Plan, found: &Found)
         {
             return;
         }
-        let org = place_of_org(plan, at, protected::column_number(table));
+        let column = protected::column_number(table);
+        let org = place_of_org(plan, at, column);
+        let sought = sought::Org { table, scan: at as i32, column };
+        let displaced = if found.index != Oid::INVALID {
+            let by_table = if found.by == found.sought { std::ptr::null_mut() } else { found.by };
+            sought::seek_org(found.index, &sought, found.sought, by_table)
+        } else if !found.bitmap.is_null() && sought::seek_org_in_bitmap(found.bitmap, &sought) {
+            pg_sys::copyObjectImpl(found.by.cast()).cast()
+        } else {
+            std::ptr::null_mut()
+        };
+        (*plan).qual = pg_sys::list_concat((*plan).qual, displaced);
         let is_found_by_org =
             relation::list(found.by).any(|qual| protected::is_wall(qual.cast(), org.number));
         if !found.asked_again.is_null() && !(*found.asked_again).is_null() {
@@ -337,7 +354,7 @@ fn stands_before(table: Oid, as_user: Oid) -> bool {
 }
 
 /// The wall's condition, on the org column where it is found.
-unsafe fn wall_of(table: Oid, org: Place) -> *mut Node {
+pub(super) unsafe fn wall_of(table: Oid, org: Place) -> *mut Node {
     // SAFETY: the plan has the table locked; the policy's condition, a comparison of a column, is copied.
     unsafe {
         let rel = pg_sys::relation_open(table, pg_sys::NoLock as i32);
@@ -350,6 +367,7 @@ unsafe fn wall_of(table: Oid, org: Place) -> *mut Node {
         }
         let column = &mut *column.cast::<pg_sys::Var>();
         (column.varno, column.varattno) = (org.varno, org.number);
+        mark(wall, std::ptr::null_mut());
         wall
     }
 }

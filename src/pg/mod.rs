@@ -40,6 +40,7 @@ mod search;
 pub mod session;
 pub mod settings;
 pub mod shmem;
+mod sought;
 pub mod spi;
 pub mod stale;
 pub mod subxact;

@@ -318,6 +318,18 @@ pub unsafe fn is_wall(node: *const pg_sys::Node, column: i16) -> bool {
     }
 }
 
+/// Is this a call of one of the three functions that a wall asks?
+///
+/// # Safety
+/// A node of a statement or a plan.
+pub unsafe fn calls_current_org(node: *const pg_sys::Node) -> bool {
+    // SAFETY: the node is read as what its tag says.
+    unsafe {
+        (*node).type_ == pg_sys::NodeTag::T_FuncExpr
+            && is_current_org((*node.cast::<pg_sys::FuncExpr>()).funcid)
+    }
+}
+
 /// Is this one of the three functions that a wall asks for the bound org?
 pub fn is_current_org(function: Oid) -> bool {
     // SAFETY: syscache lookups; the name is palloc'd or null.

@@ -100,11 +100,13 @@ DROP FUNCTION lair.named;
 \c - oscar_the_owner
 CREATE TABLE app.rough (org_id uuid NOT NULL, secret text COLLATE "C", round circle);
 INSERT INTO app.rough VALUES ('aaaaaaaa-0000-4000-8000-00000000000a', 'acme rough', '<(1000,0),1>'), ('bbbbbbbb-0000-4000-8000-00000000000b', 'GLOBEX ROUGH', '<(123,0),1>');
+CREATE TABLE app.sorted (org_id uuid, id int, secret text, PRIMARY KEY (org_id, id));
+INSERT INTO app.sorted VALUES ('aaaaaaaa-0000-4000-8000-00000000000a', 1, 'acme sorted'), ('bbbbbbbb-0000-4000-8000-00000000000b', 77, 'GLOBEX SORTED');
 CREATE INDEX rough_range ON app.rough USING brin (org_id, secret);
 CREATE INDEX rough_hash ON app.rough USING hash (secret);
 CREATE INDEX rough_round ON app.rough USING gist (round);
-SELECT crm_tree.protect('app.rough');
-GRANT SELECT ON app.rough TO mallory_the_app_user;
+SELECT crm_tree.protect('app.rough'), crm_tree.protect('app.sorted');
+GRANT SELECT ON app.rough, app.sorted TO mallory_the_app_user;
 \c - mallory_the_app_user
 CREATE FUNCTION lair.counts(answer text) RETURNS text STABLE LANGUAGE plpgsql AS $$
 BEGIN
@@ -139,6 +141,39 @@ SET LOCAL lair.calls = 0;
 SET LOCAL lair.counted = 0;
 EXPLAIN (COSTS OFF) SELECT FROM app.rough WHERE secret > '' AND secret <= lair.counts('zz') AND org_id = lair.lies();
 EXPLAIN (COSTS OFF) SELECT FROM app.rough WHERE secret = lair.counts('');
+-- SHOULD GAIN NOTHING: rows of the org that a function names, found by an index and counted where the wall drops them
+CREATE FUNCTION lair.removed(truths int, wanted int) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    line  text;
+    lines text := '';
+BEGIN
+    PERFORM set_config('lair.calls', '0', true), set_config('lair.truths', truths::text, true);
+    FOR line IN EXECUTE format('EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT id FROM app.sorted WHERE org_id = lair.lies() AND id = %s', wanted) LOOP
+        lines := lines || replace(line, wanted::text, '');
+    END LOOP;
+    RETURN lines;
+END $$;
+CREATE FUNCTION lair.removes(scan text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    found text;
+BEGIN
+    PERFORM set_config('enable_' || s, CASE s WHEN scan THEN 'on' ELSE 'off' END, true) FROM unnest('{indexscan,indexonlyscan,bitmapscan}'::text[]) AS s;
+    -- The scan of an index alone wants the other switch too.
+    PERFORM set_config('enable_indexscan', 'on', true) WHERE scan = 'indexonlyscan';
+    FOR truths IN 0..8 LOOP
+        IF lair.removed(truths, 77) <> lair.removed(truths, 78) THEN
+            found := concat_ws(', ', found, truths);
+        END IF;
+    END LOOP;
+    RETURN coalesce(found, 'never');
+END $$;
+SELECT lair.removes('indexscan') AS by_index, lair.removes('indexonlyscan') AS by_index_alone, lair.removes('bitmapscan') AS by_bitmap;
+SET LOCAL lair.calls = 0;
+SET LOCAL lair.truths = 99;
+EXPLAIN (COSTS OFF) SELECT secret FROM app.sorted WHERE org_id = lair.lies() AND id = 77;
+SET LOCAL enable_indexscan = on;
+SET LOCAL enable_indexonlyscan = on;
+SET LOCAL enable_bitmapscan = on;
 -- SHOULD GAIN NOTHING: rows ordered by an index that knows their distance roughly
 CREATE FUNCTION lair.moves() RETURNS point STABLE LANGUAGE plpgsql AS $$
 DECLARE
@@ -228,8 +263,8 @@ ROLLBACK;
 DROP VIEW lair.questions;
 DROP TABLE lair.ids;
 DROP COLLATION lair.loose;
-DROP FUNCTION lair.lies_by_name, lair.lies, lair.got, lair.binds, lair.binds_and_plans, lair.raises, lair.asks, lair.counts, lair.counted, lair.differs, lair.moves;
+DROP FUNCTION lair.lies_by_name, lair.lies, lair.got, lair.binds, lair.binds_and_plans, lair.raises, lair.asks, lair.counts, lair.counted, lair.differs, lair.removed, lair.removes, lair.moves;
 \c - :super
-DROP TABLE app.flag, app.memo, app.name, app.rough;
+DROP TABLE app.flag, app.memo, app.name, app.rough, app.sorted;
 DROP INDEX app.by_secret, app.by_org;
 SELECT referee.globex();
